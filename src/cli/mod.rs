@@ -1,0 +1,7 @@
+//! The command line: one file per verb.
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}

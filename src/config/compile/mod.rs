@@ -1,0 +1,10 @@
+//! From checked tables to a snapshot. One file per section; each adds its findings to the context and goes on.
+
+pub mod access_log;
+pub mod client;
+pub mod denial;
+pub mod geoip;
+pub mod identity;
+pub mod rules;
+pub mod sets;
+pub mod tls;

@@ -1,0 +1,75 @@
+//! What every compile step needs: the report to add to, the files that are being read, and the outside facts of a load.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::diagnostic::{Diagnostic, Report};
+use super::node::Span;
+use crate::value::source::Source;
+
+/// The surroundings of one load. Compile steps add findings and files to watch; they never stop at the first mistake.
+#[derive(Debug, Default)]
+pub struct Context {
+    /// Findings so far, and the files.
+    pub report: Report,
+    /// Files and folders whose change means a new load.
+    pub watch: Vec<PathBuf>,
+    /// The last good content of list files, and the last answers of names, handed from load to load.
+    pub memory: Memory,
+    /// Pages loaded so far, by the name that refusals carry.
+    pub pages: crate::snapshot::notice::Pages,
+    /// The time of the load: `until` and stale snapshots are judged by it.
+    pub now: jiff::Timestamp,
+}
+
+/// What outlives a load: the fallback where a source fails now.
+#[derive(Debug, Default, Clone)]
+pub struct Memory {
+    /// By path: the last good entries of a list file.
+    pub lists: std::collections::BTreeMap<PathBuf, Arc<[ipnet::IpNet]>>,
+    /// By host name: the last addresses of a `dns:` entry and when they were learned. The control thread fills it;
+    /// compile reads it, and puts names that it misses into `wanted_names`.
+    pub names: std::collections::BTreeMap<String, (jiff::Timestamp, Vec<std::net::IpAddr>)>,
+    /// Names that the configuration asks for.
+    pub wanted_names: std::collections::BTreeSet<String>,
+}
+
+impl Context {
+    /// Adds a finding.
+    pub fn say(&mut self, diagnostic: Diagnostic) {
+        self.report.diagnostics.push(diagnostic);
+    }
+
+    /// Adds an error.
+    pub fn error(&mut self, code: &'static str, span: Span, message: impl Into<String>) {
+        self.say(Diagnostic::error(code, span, message));
+    }
+
+    /// A path as written at `span`: relative to the folder of the file that names it.
+    #[must_use]
+    pub fn path(&self, span: Span, written: &str) -> PathBuf {
+        let folder = self
+            .report
+            .files
+            .get(usize::from(span.file.0))
+            .map(|file| file.folder.as_path());
+        folder.unwrap_or_else(|| Path::new("")).join(written)
+    }
+
+    /// `file:line` of a span.
+    #[must_use]
+    pub fn source(&self, span: Span) -> Source {
+        let Some(file) = self.report.files.get(usize::from(span.file.0)) else {
+            return Source {
+                file: Arc::from(""),
+                line: 0,
+            };
+        };
+        let before = file.text.as_bytes().iter().take(span.start as usize);
+        let line = before.filter(|byte| **byte == b'\n').count() + 1;
+        Source {
+            file: Arc::clone(&file.name),
+            line: u32::try_from(line).unwrap_or(u32::MAX),
+        }
+    }
+}

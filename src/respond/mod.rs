@@ -1,0 +1,1 @@
+//! The answers that we write ourselves: denials, pages, failures.

@@ -1,0 +1,283 @@
+//! One immutable compiled configuration: what a request is judged and served by, from start to finish.
+//!
+//! Data only. State that must outlive a reload (pools, counters) lives in registries keyed by the identity of its settings.
+//! `store` publishes a snapshot to the workers.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, StatusCode};
+
+use crate::client::address::Trust;
+use crate::client::geo::Databases;
+use crate::identity::Authenticator;
+use crate::policy::Policy;
+
+pub mod log;
+pub mod notice;
+pub mod tls;
+
+/// Everything a worker needs to serve.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The number of this configuration since the process started, from 1.
+    pub generation: u64,
+    /// `[server]` and `[server.limits]`.
+    pub server: Server,
+    /// `[admin]`.
+    pub admin: Admin,
+    /// The sockets to listen on.
+    pub listeners: Vec<Arc<Listener>>,
+    /// Whose forwarding headers are believed.
+    pub trust: Trust,
+    /// GeoIP.
+    pub geo: Arc<Databases>,
+    /// Whether the access log carries the region of every request (`[geoip] log`).
+    pub geo_log: bool,
+    /// The rules.
+    pub policy: Policy,
+    /// The sites, numbered as in `policy`.
+    pub sites: Vec<Site>,
+    /// The upstreams.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// The access logs.
+    pub access_logs: Vec<Arc<log::AccessLog>>,
+    /// What a refused client sees where no site says otherwise.
+    pub denial: notice::Denial,
+    /// The pages that refusals and denial settings name.
+    pub pages: Arc<notice::Pages>,
+    /// Header edits on every answer.
+    pub response_headers: HeaderEdits,
+    /// Names of request headers removed from every request besides the built-in list, sorted (all names in
+    /// `headers_to_upstream` and `strip_headers` of any site).
+    pub stripped: Vec<HeaderName>,
+    /// Files and folders whose change means a new load.
+    pub watch: Vec<PathBuf>,
+}
+
+/// `[server]`.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Worker threads, at least 1.
+    pub workers: usize,
+    /// How long TERM waits for requests in flight.
+    pub drain_timeout: Duration,
+    /// `[server.limits]`.
+    pub limits: Limits,
+}
+
+/// `[server.limits]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Open client connections, all workers together.
+    pub connections: usize,
+    /// Open connections of one peer address.
+    pub connections_per_client: usize,
+    /// Bytes of a request head.
+    pub header_size: usize,
+    /// Fields of a request head.
+    pub header_count: usize,
+    /// Bytes of a request target.
+    pub target_length: usize,
+    /// Time for a whole request head.
+    pub header_timeout: Duration,
+    /// Time between two reads of a request body.
+    pub body_timeout: Duration,
+    /// Bytes of a request body.
+    pub body_size: u64,
+    /// Time a kept-alive connection may idle.
+    pub idle_timeout: Duration,
+    /// Time an upgraded connection or event stream may idle.
+    pub stream_idle_timeout: Duration,
+    /// Concurrent streams of an HTTP/2 connection.
+    pub h2_streams: u32,
+}
+
+/// `[admin]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// The Unix socket.
+    pub socket: PathBuf,
+    /// Whether `socket` was written: then a socket that cannot be bound is an error, else a warning.
+    pub socket_written: bool,
+    /// Optional TCP address.
+    pub address: Option<SocketAddr>,
+    /// Token asked of TCP callers.
+    pub token: Option<Arc<str>>,
+}
+
+/// A `[[listener]]`.
+#[derive(Debug)]
+pub struct Listener {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// TLS, or clear text.
+    pub tls: Option<Arc<tls::ServerTls>>,
+    /// Every request is answered with 308 to its https form.
+    pub redirect_https: bool,
+    /// One socket per worker (SO_REUSEPORT).
+    pub reuseport: bool,
+    /// A PROXY protocol header is required.
+    pub proxy_protocol: bool,
+}
+
+/// A `[[site]]`.
+#[derive(Debug)]
+pub struct Site {
+    /// The first host: its name in logs.
+    pub name: Arc<str>,
+    /// Who can sign in here.
+    pub identity: Authenticator,
+    /// The routes, numbered as in the policy.
+    pub routes: Vec<Route>,
+    /// A site of programs: never HTML.
+    pub api: bool,
+    /// Identity headers set on requests to the upstream.
+    pub headers_to_upstream: IdentityHeaders,
+    /// Whether the `Authorization` field goes upstream.
+    pub forward_credential: bool,
+    /// Send `Forwarded` (RFC 7239).
+    pub forwarded: bool,
+    /// Send `Via` (RFC 9110 §7.6.3).
+    pub via: bool,
+    /// What a refused client sees.
+    pub denial: notice::Denial,
+    /// Upstream statuses replaced by a page of ours.
+    pub intercept: Option<notice::Intercept>,
+    /// Origins that may read our denials.
+    pub cors: Option<notice::Cors>,
+}
+
+/// `headers_to_upstream`.
+#[derive(Debug, Clone, Default)]
+pub struct IdentityHeaders {
+    /// The subject.
+    pub user: Option<HeaderName>,
+    /// The roles, joined by commas.
+    pub roles: Option<HeaderName>,
+    /// The country code of the client address.
+    pub country: Option<HeaderName>,
+    /// Claims by their path.
+    pub claims: Vec<(Arc<str>, HeaderName)>,
+}
+
+/// A `[[site.route]]`.
+#[derive(Debug)]
+pub struct Route {
+    /// The pattern as written.
+    pub pattern: Arc<str>,
+    /// What an allowed request gets.
+    pub answer: Answer,
+    /// The largest request body.
+    pub body_size: u64,
+    /// Time to the upstream's response head, if the route or site overrides the upstream's.
+    pub response_timeout: Option<Duration>,
+    /// Time to connect, if the route or site overrides the upstream's.
+    pub connect_timeout: Option<Duration>,
+    /// What a refused client sees, if the route says so.
+    pub denial: Option<notice::Denial>,
+}
+
+/// What an allowed request gets.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// It is forwarded.
+    Upstream(Arc<Upstream>),
+    /// `redirect`.
+    Redirect {
+        /// 302, 303, 307 or 308.
+        status: StatusCode,
+        /// The target with its substitutions.
+        to: Template,
+    },
+    /// `respond`.
+    Fixed {
+        /// The status.
+        status: StatusCode,
+        /// `Content-Type`.
+        content_type: Option<HeaderValue>,
+        /// The body.
+        body: bytes::Bytes,
+    },
+}
+
+/// Text with `{scheme} {host} {client} {path} {query} {tail}`, split at load.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template(pub Vec<Part>);
+
+/// A piece of a [`Template`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// Literal text.
+    Text(String),
+    /// `{scheme}`.
+    Scheme,
+    /// `{host}`.
+    Host,
+    /// `{client}`.
+    Client,
+    /// `{path}`, as received.
+    Path,
+    /// `{query}` with its `?`, or empty.
+    Query,
+    /// `{tail}`: what `*` or `**` took.
+    Tail,
+}
+
+/// Header edits: `set`, `add`, `append`, `remove`.
+#[derive(Debug, Clone, Default)]
+pub struct HeaderEdits {
+    /// Replace all fields of the name.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    /// Add a field.
+    pub add: Vec<(HeaderName, HeaderValue)>,
+    /// Remove all fields of the name.
+    pub remove: Vec<HeaderName>,
+}
+
+/// An `[upstream.NAME]`.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its servers, at least one, in the order written.
+    pub servers: Vec<UpstreamServer>,
+    /// Time to connect, TLS included.
+    pub connect_timeout: Duration,
+    /// Time to the response head.
+    pub response_timeout: Duration,
+    /// Idle connections kept, all workers together.
+    pub idle_connections: usize,
+    /// Tries after the first, where a retry is safe.
+    pub retries: u32,
+    /// TLS settings for `https` servers.
+    pub tls: Option<Arc<tls::ClientTls>>,
+}
+
+/// One server of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamServer {
+    /// As written, for logs.
+    pub url: Arc<str>,
+    /// How to reach it.
+    pub address: Endpoint,
+    /// TLS with this server name.
+    pub tls: Option<rustls_pki_types::ServerName<'static>>,
+    /// `host:port` for the `Host` field of our own requests.
+    pub authority: Arc<str>,
+}
+
+/// How to reach a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A literal address.
+    Address(SocketAddr),
+    /// A name, resolved at connect.
+    Name(Arc<str>, u16),
+    /// A Unix socket.
+    Unix(PathBuf),
+    /// The demo application inside this process.
+    Demo,
+}

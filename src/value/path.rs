@@ -1,0 +1,5 @@
+//! (being built)
+
+/// The request target as received and in its two readings. H6 defines the fields.
+#[derive(Debug)]
+pub struct Target;
