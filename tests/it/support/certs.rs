@@ -19,9 +19,9 @@ pub(crate) struct Leaf {
 }
 
 /// Everything that the TLS tests and the conformance scenario need.
-#[derive(Debug)]
 pub(crate) struct Certs {
     pub(crate) ca: String,
+    issuer: Issuer<'static, KeyPair>,
     pub(crate) crl: String,
     /// For app.test, admin.test, www.app.test and localhost.
     pub(crate) server: Leaf,
@@ -38,6 +38,11 @@ pub(crate) struct Certs {
 pub(crate) fn certs() -> &'static Certs {
     static CERTS: LazyLock<Certs> = LazyLock::new(make);
     &CERTS
+}
+
+/// Another certificate for app.test, of the same CA.
+pub(crate) fn renewed() -> Leaf {
+    leaf(&certs().issuer, &["app.test"], |_| {})
 }
 
 impl Certs {
@@ -145,6 +150,7 @@ fn make() -> Certs {
             params.serial_number = Some(revoked_serial);
         }),
         foreign: leaf(&foreign, &[], named("alice")),
+        issuer: ca,
     }
 }
 
