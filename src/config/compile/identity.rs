@@ -248,7 +248,7 @@ fn jwt_keys(table: &Table, algorithms: &[Pinned], cx: &mut Context) -> Option<Ve
             );
         }
     }
-    let content = files::read(cx, span, written, &entry.key)?;
+    let content = files::read(cx, span, written, "unreadable-file", "a key")?;
     let (keys, passed_over) = if entry.key == "jwks" {
         match Key::set(&content) {
             Ok(found) => found,
@@ -410,7 +410,7 @@ fn api_key(
                 );
                 return None;
             }
-            place => places.push(place),
+            place @ (Place::Header(_) | Place::Cookie(_) | Place::Query(_)) => places.push(place),
         },
         None => places.push(Place::Header(HeaderName::from_static("x-api-key"))),
     }
