@@ -1,6 +1,7 @@
 //! The command line: one file per verb.
 
 pub mod geo;
+pub mod hash_password;
 
 /// Runs the command line of this process.
 #[must_use]

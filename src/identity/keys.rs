@@ -89,7 +89,7 @@ impl Key {
         if !has(b"PUBLIC KEY-----") {
             return Err(KeyError::NotPem);
         }
-        let kinds: [fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey>; 3] = [
+        let kinds: [PemReader; 3] = [
             DecodingKey::from_rsa_pem,
             DecodingKey::from_ec_pem,
             DecodingKey::from_ed_pem,
@@ -127,6 +127,10 @@ impl Key {
         Ok((keys, passed_over))
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "kinds of keys that nobody here can use are ignored (RFC 7517 §5); the enum is open"
+    )]
     fn jwk(value: &Value) -> Option<Self> {
         let jwk: Jwk = serde_json::from_value(value.clone()).ok()?;
         let common = &jwk.common;
@@ -146,10 +150,10 @@ impl Key {
             }
             AlgorithmParameters::EllipticCurve(ec) => {
                 let algorithm = curve(key.try_get_as_bytes().ok()?)?;
-                let named = match ec.curve {
-                    EllipticCurve::P256 => Algorithm::ES256,
-                    EllipticCurve::P384 => Algorithm::ES384,
-                    _ => return None,
+                let named = if ec.curve == EllipticCurve::P256 {
+                    Algorithm::ES256
+                } else {
+                    Algorithm::ES384
                 };
                 (algorithm == named).then(|| vec![algorithm])?
             }
@@ -162,7 +166,7 @@ impl Key {
                 let long = key.try_get_as_bytes().ok()?.len() >= HMAC_BYTES;
                 long.then(|| AlgorithmFamily::Hmac.algorithms().to_vec())?
             }
-            _ => return None, // kinds of keys that nobody here can use (RFC 7517 §5)
+            _ => return None,
         };
         // The set may say which algorithm a key is for; then it is for no other (RFC 8725 §3.1).
         if let Some(named) = value.get("alg") {
@@ -192,12 +196,16 @@ impl fmt::Debug for Key {
 /// The bytes that an HMAC secret needs at least: as many as its hash has (RFC 7518 §3.2).
 #[must_use]
 pub const fn secret_bytes_min(algorithm: Algorithm) -> usize {
-    match algorithm {
-        Algorithm::HS384 => 48,
-        Algorithm::HS512 => 64,
-        _ => HMAC_BYTES,
+    if matches!(algorithm, Algorithm::HS384) {
+        48
+    } else if matches!(algorithm, Algorithm::HS512) {
+        64
+    } else {
+        HMAC_BYTES
     }
 }
+
+type PemReader = fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey>;
 
 fn curve(point: &[u8]) -> Option<Algorithm> {
     if parses(&ECDSA_P256_SHA256_FIXED, point) {

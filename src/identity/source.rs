@@ -99,10 +99,6 @@ impl Sources {
 
     /// The source of a name. The outer `None`: no such name; the inner one: it was reported as broken.
     #[must_use]
-    #[expect(
-        clippy::option_option,
-        reason = "an unknown and a broken source are two cases, and both are none"
-    )]
     pub fn get(&self, name: &str) -> Option<Option<&Arc<Source>>> {
         self.by_name.get(name).map(Option::as_ref)
     }

@@ -1,7 +1,7 @@
 //! Reading the files that a configuration names: bounded, watched also while they are missing, and reported when unreadable.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::time::Duration;
 
 use crate::config::context::Context;
@@ -9,7 +9,13 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::node::Span;
 
 /// Reads a file named at `span`.
-pub(crate) fn read(cx: &mut Context, span: Span, written: &str, what: &str) -> Option<Vec<u8>> {
+pub(crate) fn read(
+    cx: &mut Context,
+    span: Span,
+    written: &str,
+    code: &'static str,
+    what: &str,
+) -> Option<Vec<u8>> {
     let path = cx.path(span, written);
     let mut content = Vec::new();
     let outcome =
@@ -20,14 +26,14 @@ pub(crate) fn read(cx: &mut Context, span: Span, written: &str, what: &str) -> O
     match outcome {
         Ok(size) if u64::try_from(size).unwrap_or(u64::MAX) > SIZE_MAX => {
             let message = format!("`{written}` is larger than 16 MiB");
-            cx.error("unreadable-file", span, message);
+            cx.error(code, span, message);
             None
         }
         Ok(_) => Some(content),
         Err(why) => {
             let message = format!("cannot read {what} from `{written}`: {}", reason(&why));
             cx.say(
-                Diagnostic::error("unreadable-file", span, message)
+                Diagnostic::error(code, span, message)
                     .help("paths are relative to the file that names them"),
             );
             None
@@ -37,7 +43,7 @@ pub(crate) fn read(cx: &mut Context, span: Span, written: &str, what: &str) -> O
 
 /// Reads a text file named at `span`.
 pub(crate) fn read_text(cx: &mut Context, span: Span, written: &str, what: &str) -> Option<String> {
-    let content = read(cx, span, written, what)?;
+    let content = read(cx, span, written, "unreadable-file", what)?;
     match String::from_utf8(content) {
         Ok(text) => Some(text),
         Err(_) => {
@@ -67,11 +73,10 @@ pub(crate) fn seconds(written: &str) -> Option<Duration> {
 
 /// An error of the system in the words of our messages.
 fn reason(why: &std::io::Error) -> String {
-    match why.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        std::io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
-        _ => why.to_string().to_lowercase(),
+    if why.kind() == ErrorKind::NotFound {
+        "there is no such file".to_owned()
+    } else {
+        why.to_string().to_lowercase()
     }
 }
 
