@@ -243,17 +243,13 @@ fn escapes(text: &str, reading: Reading) -> String {
             length += 3;
         }
         let (run, after) = from.split_at_checked(length.max(1)).unwrap_or((from, ""));
-        let path = format!("/{run}");
         let shown = match reading {
-            Reading::Strict => path::strict(&path),
-            Reading::Lenient => path::lenient(&path),
+            Reading::Strict => path::strict(run),
+            Reading::Lenient => path::decoded(run),
         };
         match shown {
-            // A run that the reading cuts away entirely (a trailing dot) stays as it is written.
-            Ok(shown) if shown.len() > 1 => {
-                read.push_str(&regex::escape(shown.trim_start_matches('/')))
-            }
-            Ok(_) | Err(_) => read.push_str(run),
+            Ok(shown) => read.push_str(&regex::escape(&shown)),
+            Err(_) => read.push_str(run),
         }
         rest = after;
     }

@@ -164,7 +164,7 @@ pub(crate) fn body(path: &str) -> Option<&str> {
     (!body.is_empty()).then_some(body)
 }
 
-/// The strict reading of a text that starts with a slash.
+/// The strict reading of a path or a piece of one.
 pub(crate) fn strict(path: &str) -> Result<String, PathError> {
     let mut read = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();
@@ -192,6 +192,12 @@ pub(crate) fn lenient(path: &str) -> Result<String, PathError> {
     let twice = decode(&once, Stray::Kept)?;
     judge(&twice)?;
     fold(&twice)
+}
+
+/// A piece of a path decoded as the lenient reading decodes it, and not yet folded.
+pub(crate) fn decoded(piece: &str) -> Result<String, PathError> {
+    let once = decode(piece.as_bytes(), Stray::Refused)?;
+    Ok(text(&decode(&once, Stray::Kept)?, LOWER))
 }
 
 /// Folds what has been decoded: everything of the lenient reading but the decoding.
