@@ -32,6 +32,8 @@ pub struct Memory {
     pub names: std::collections::BTreeMap<String, (jiff::Timestamp, Vec<std::net::IpAddr>)>,
     /// Names that the configuration asks for.
     pub wanted_names: std::collections::BTreeSet<String>,
+    /// Databases that are open, so that a load reads only those that changed.
+    pub databases: super::compile::geoip::Opened,
 }
 
 impl Context {

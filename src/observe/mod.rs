@@ -1,1 +1,14 @@
-//! What the operator sees: access log, diagnostics log.
+//! What the operator sees: the access log and the diagnostics log.
+//!
+//! - [`record`]: what one line of the access log says, gathered along a request's life.
+//! - [`format`]: from a record to the bytes of a line: JSON, nginx's `combined`, templates; escaping, redaction, privacy.
+//! - [`access_log`]: where lines go; workers never wait for it.
+//! - [`logging`]: the diagnostics log (tracing).
+//!
+//! This room decides nothing and never sees a configuration file; [`crate::snapshot::log`] says what to log.
+
+pub mod access_log;
+pub mod format;
+pub mod logging;
+pub mod record;
+mod writer;

@@ -102,6 +102,28 @@ pub struct Refusal {
     pub upgrade_url: Option<Arc<str>>,
 }
 
+impl Default for Refusal {
+    fn default() -> Self {
+        Self {
+            status: RefusalStatus::Forbidden,
+            reason: Reason::FORBIDDEN,
+            message: None,
+            page: None,
+            link: None,
+            upgrade_url: None,
+        }
+    }
+}
+
+/// What became of the credential of a caller who is anonymous after all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credential {
+    /// There was none.
+    Absent,
+    /// There was one, and it is not valid.
+    Invalid,
+}
+
 /// The conclusion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {

@@ -88,7 +88,7 @@ pub struct Facts<'r> {
     /// The host as judged: lower case, no port, no trailing dot.
     pub host: &'r str,
     /// The target in both readings.
-    pub target: &'r Target,
+    pub target: &'r Target<'r>,
     /// The head's fields as received.
     pub headers: &'r HeaderMap,
     /// TLS facts, where the connection is TLS.

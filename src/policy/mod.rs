@@ -3,17 +3,294 @@
 //! The language is DESIGN section 2: routes own, denies guard, order means nothing. A request passes when no deny matches
 //! (global, of its site, of its route) and at least one allow of its route matches.
 //!
+//! One request: [`Policy::locate`] finds site and route; [`Policy::first`] judges with identity open; where that leaves
+//! the answer open the caller verifies a credential and asks [`Policy::second`].
+//!
 //! - [`facts`]: what policy may see of a request.
 //! - [`decision`]: what it concludes.
+//! - [`condition`], with [`address`], [`claim`], [`pattern`], [`role`], [`text`], [`time`]: what rules ask of the facts.
+//! - [`draft`]: a policy before its indexes are built; `config::compile` writes it.
+//! - [`locate`], [`evaluate`]: the engine.
+//! - [`simulate`]: a request that nobody sent, for policy tests.
 
+use std::sync::Arc;
+
+pub mod address;
+pub mod claim;
+pub mod condition;
 pub mod decision;
+pub mod draft;
+mod evaluate;
 pub mod facts;
+mod locate;
+pub mod pattern;
+pub mod role;
+pub mod simulate;
+pub mod text;
+pub mod time;
+
+#[cfg(test)]
+mod tests;
 
 pub use decision::{
-    Decision, Refusal, RefusalId, RefusalStatus, RuleId, RuleInfo, RuleKind, Verdict,
+    Credential, Decision, First, Place, Refusal, RefusalId, RefusalStatus, RouteId, RuleId,
+    RuleInfo, RuleKind, SiteId, Verdict,
 };
 pub use facts::{Facts, Identity, Person, RoleSet};
+pub use locate::Ambiguous;
+
+use self::address::Addresses;
+use self::condition::{Condition, Matcher};
+use self::draft::{Allow, Deny, Draft, Grant, PathReading, SignIn};
+use self::pattern::Routes;
+use self::role::Roles;
+use crate::value::principal::Principal;
+use crate::value::region::GeoFacts;
+use crate::value::source::Source;
 
 /// The compiled rules.
-#[derive(Debug, Default)]
-pub struct Policy;
+#[derive(Debug)]
+pub struct Policy {
+    rules: Vec<RuleInfo>,
+    refusals: Vec<Refusal>,
+    denies: Vec<Deny>,
+    sites: Vec<Site>,
+    hosts: locate::Hosts,
+    addresses: Addresses,
+    roles: Roles,
+    reads: GeoFacts,
+    /// Whether a plain target surely meets the `path` tests of the global rules in one way only.
+    plain: bool,
+    reads_query: bool,
+    /// What an id that this policy does not know stands for.
+    strange: (RuleInfo, Refusal),
+}
+
+/// A site, indexed.
+#[derive(Debug)]
+struct Site {
+    sign_in: SignIn,
+    reading: PathReading,
+    denies: Vec<Deny>,
+    routes: Vec<Route>,
+    index: Routes,
+    plain: bool,
+    reads_query: bool,
+}
+
+/// A route, with what is known of its rules beforehand.
+#[derive(Debug)]
+struct Route {
+    denies: Vec<Deny>,
+    grant: Grant,
+    otherwise: RefusalId,
+    reads_query: bool,
+}
+
+impl Route {
+    fn allows(&self) -> &[Allow] {
+        match &self.grant {
+            Grant::Anyone => &[],
+            Grant::Rules(allows) => allows,
+        }
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::new(Draft::default())
+    }
+}
+
+impl Policy {
+    /// Builds the indexes of a policy.
+    #[must_use]
+    pub fn new(draft: Draft) -> Self {
+        let Draft {
+            rules,
+            refusals,
+            denies,
+            sites,
+            addresses,
+            mut roles,
+        } = draft;
+        roles.widen();
+        let mut hosts = locate::Hosts::default();
+        for (id, site) in (0..).map(SiteId).zip(&sites) {
+            for pattern in &site.hosts {
+                hosts.insert(pattern, id);
+            }
+        }
+        let mut sum = Sum::of(denies.iter().map(|deny| &deny.condition));
+        let (plain, reads_query) = (sum.plain, sum.query);
+        let sites = sites.into_iter().map(|site| {
+            let (site, more) = index(site);
+            sum.reads = sum.reads.union(more);
+            site
+        });
+        Self {
+            sites: sites.collect(),
+            rules,
+            refusals,
+            denies,
+            hosts,
+            addresses: Addresses::new(&addresses),
+            roles,
+            reads: sum.reads,
+            plain,
+            reads_query,
+            strange: strange(),
+        }
+    }
+
+    /// A rule as logs name it.
+    #[must_use]
+    pub fn rule(&self, id: RuleId) -> &RuleInfo {
+        let at = usize::try_from(id.0).ok();
+        at.and_then(|at| self.rules.get(at))
+            .unwrap_or(&self.strange.0)
+    }
+
+    /// Every rule, by number.
+    #[must_use]
+    pub fn rules(&self) -> &[RuleInfo] {
+        &self.rules
+    }
+
+    /// What a refused client is told.
+    #[must_use]
+    pub fn refusal(&self, id: RefusalId) -> &Refusal {
+        let at = usize::try_from(id.0).ok();
+        at.and_then(|at| self.refusals.get(at))
+            .unwrap_or(&self.strange.1)
+    }
+
+    /// A principal with its roles as this policy numbers them.
+    #[must_use]
+    pub fn person(&self, principal: Arc<Principal>) -> Person {
+        let roles = self
+            .roles
+            .widened(principal.roles.iter().map(|role| &**role));
+        Person { principal, roles }
+    }
+
+    /// Whether a site has identity sources.
+    #[must_use]
+    pub fn signs_in(&self, site: SiteId) -> bool {
+        self.site(site)
+            .is_some_and(|site| site.sign_in != SignIn::Never)
+    }
+
+    /// The geographic facts that some rule reads.
+    #[must_use]
+    pub const fn reads(&self) -> GeoFacts {
+        self.reads
+    }
+
+    fn site(&self, id: SiteId) -> Option<&Site> {
+        self.sites.get(usize::try_from(id.0).ok()?)
+    }
+
+    fn site_at(&self, place: Place) -> Option<&Site> {
+        self.site(place.site?)
+    }
+
+    fn route_at(&self, place: Place) -> Option<&Route> {
+        let site = self.site_at(place)?;
+        site.routes.get(usize::try_from(place.route?.0).ok()?)
+    }
+
+    /// The denies that guard a place: global, of the site, of the route.
+    fn denies_at(&self, place: Place) -> impl Iterator<Item = &Deny> {
+        let site = self.site_at(place).map_or(&[][..], |site| &site.denies);
+        let route = self.route_at(place).map_or(&[][..], |route| &route.denies);
+        self.denies.iter().chain(site).chain(route)
+    }
+
+    fn sign_in(&self, place: Place) -> SignIn {
+        self.site_at(place)
+            .map_or(SignIn::Never, |site| site.sign_in)
+    }
+
+    /// Whether a rule that applies at a place reads the query.
+    fn reads_query(&self, place: Place) -> bool {
+        self.reads_query
+            || self.site_at(place).is_some_and(|site| site.reads_query)
+            || self.route_at(place).is_some_and(|route| route.reads_query)
+    }
+}
+
+fn index(site: draft::Site) -> (Site, GeoFacts) {
+    let own = Sum::of(site.denies.iter().map(|deny| &deny.condition));
+    let (mut plain, mut reads) = (own.plain, own.reads);
+    let patterns = site.routes.iter().map(|route| route.pattern.as_ref());
+    let index = Routes::new(patterns);
+    plain &= index.is_plain();
+    let routes = site.routes.into_iter().map(|route| {
+        let allows = match &route.grant {
+            Grant::Anyone => &[][..],
+            Grant::Rules(allows) => allows,
+        };
+        let denies = route.denies.iter().map(|deny| &deny.condition);
+        let sum = Sum::of(denies.chain(allows.iter().map(|allow| &allow.condition)));
+        plain &= sum.plain;
+        reads = reads.union(sum.reads);
+        Route {
+            denies: route.denies,
+            grant: route.grant,
+            otherwise: route.otherwise,
+            reads_query: sum.query,
+        }
+    });
+    let routes = routes.collect();
+    let site = Site {
+        sign_in: site.sign_in,
+        reading: site.reading,
+        denies: site.denies,
+        routes,
+        index,
+        plain,
+        reads_query: own.query,
+    };
+    (site, reads)
+}
+
+/// What some conditions have in common.
+struct Sum {
+    reads: GeoFacts,
+    plain: bool,
+    query: bool,
+}
+
+impl Sum {
+    fn of<'c>(conditions: impl Iterator<Item = &'c Condition>) -> Self {
+        let mut sum = Self {
+            reads: GeoFacts::NONE,
+            plain: true,
+            query: false,
+        };
+        for condition in conditions {
+            condition.every_test(&mut |test| {
+                sum.reads = sum.reads.union(test.matcher.reads());
+                if let Matcher::Path(path) = &test.matcher {
+                    sum.plain &= path.is_plain();
+                }
+                sum.query |= matches!(test.matcher, Matcher::Query(..));
+            });
+        }
+        sum
+    }
+}
+
+/// An id of another policy is a mistake of the caller; it is answered as the default refusal, never with a panic.
+fn strange() -> (RuleInfo, Refusal) {
+    let rule = RuleInfo {
+        name: Arc::from("unknown"),
+        source: Source {
+            file: Arc::from(""),
+            line: 0,
+        },
+        kind: RuleKind::Deny,
+    };
+    (rule, Refusal::default())
+}

@@ -1,15 +1,427 @@
-//! TLS settings as data: certificates by name, client verification, and what an upstream's certificate must prove.
+//! TLS as data: which certificate answers to which name, what is asked of clients, and what an upstream must prove.
+//!
+//! The only module that builds `rustls` configurations, always with the `aws-lc-rs` provider named. It reads no file;
+//! [`crate::config`] hands it what was read.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, VerifierBuilderError,
+    WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    ClientConfig, InconsistentKeys, RootCertStore, ServerConfig, SupportedProtocolVersion, version,
+};
+use rustls_pki_types::{
+    CertificateDer, CertificateRevocationListDer, IpAddr, PrivateKeyDer, ServerName, UnixTime,
+};
+use thiserror::Error;
+use webpki::{EndEntityCert, KeyUsage};
 
 /// TLS of a listener.
 #[derive(Debug)]
 pub struct ServerTls {
     /// The rustls configuration; ALPN and certificates inside.
-    pub config: std::sync::Arc<rustls::ServerConfig>,
+    pub config: Arc<ServerConfig>,
+    certificates: Arc<Certificates>,
 }
 
 /// TLS towards an upstream.
 #[derive(Debug)]
 pub struct ClientTls {
     /// The rustls configuration.
-    pub config: std::sync::Arc<rustls::ClientConfig>,
+    pub config: Arc<ClientConfig>,
 }
+
+/// A certificate with its chain and key.
+#[derive(Debug)]
+pub struct Certificate {
+    key: Arc<CertifiedKey>,
+    names: Vec<Box<str>>,
+    /// Whether the certificate says anything of whom it is for.
+    named: bool,
+    not_before: Timestamp,
+    not_after: Timestamp,
+}
+
+/// The oldest version of TLS that is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MinVersion {
+    /// TLS 1.2 and 1.3.
+    #[default]
+    V1_2,
+    /// TLS 1.3.
+    V1_3,
+}
+
+/// What is asked of clients.
+#[derive(Debug, Default)]
+pub enum ClientCertificates {
+    /// Nothing.
+    #[default]
+    Off,
+    /// A certificate that one of `trust` issued, if they have one. One that does not verify ends the handshake.
+    Optional(ClientTrust),
+    /// A certificate that one of `trust` issued.
+    Required(ClientTrust),
+}
+
+/// Which client certificates verify.
+#[derive(Debug, Default)]
+pub struct ClientTrust {
+    /// Who issues them.
+    pub authorities: Vec<CertificateDer<'static>>,
+    /// Which of them are revoked. A certificate whose issuer has no list here passes.
+    pub revoked: Vec<CertificateRevocationListDer<'static>>,
+}
+
+/// Material does not make TLS settings.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// The certificate does not parse.
+    #[error("the certificate is broken")]
+    Certificate(#[source] rustls::Error),
+    /// The private key does not parse or is of an unsupported kind.
+    #[error("the private key is broken or of an unsupported kind")]
+    Key(#[source] rustls::Error),
+    /// The key belongs to another certificate.
+    #[error("the private key does not belong to the certificate")]
+    KeyMismatch,
+    /// There is no certificate.
+    #[error("there is no certificate")]
+    NoCertificate,
+    /// An authority's certificate is broken.
+    #[error("the certificate of an authority is broken")]
+    Authority(#[source] rustls::Error),
+    /// No authority.
+    #[error("there is no authority to trust")]
+    NoAuthority,
+    /// A revocation list is broken.
+    #[error("the revocation list is broken")]
+    RevocationList(#[source] VerifierBuilderError),
+    /// The library refuses the settings as a whole.
+    #[error("the TLS settings are refused")]
+    Refused(#[source] rustls::Error),
+}
+
+impl ServerTls {
+    /// Settings of a listener. The first certificate answers clients that ask for a name of none.
+    ///
+    /// # Errors
+    /// Where there is no certificate, or the authorities or revocation lists of clients are broken.
+    pub fn new(
+        certificates: Vec<Certificate>,
+        clients: ClientCertificates,
+        min_version: MinVersion,
+    ) -> Result<Self, TlsError> {
+        let certificates = Arc::new(Certificates::new(certificates)?);
+        let resolver: Arc<dyn ResolvesServerCert> = Arc::<Certificates>::clone(&certificates);
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(min_version.versions())
+            .map_err(TlsError::Refused)?;
+        let (trust, required) = match clients {
+            ClientCertificates::Off => (None, false),
+            ClientCertificates::Optional(trust) => (Some(trust), false),
+            ClientCertificates::Required(trust) => (Some(trust), true),
+        };
+        let mut config = match trust {
+            None => {
+                let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
+                config.ticketer = Ticketer::new().map_err(TlsError::Refused)?;
+                config
+            }
+            Some(trust) => {
+                let roots = Arc::new(roots(trust.authorities)?);
+                let mut verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
+                    .with_crls(trust.revoked)
+                    .only_check_end_entity_revocation()
+                    .allow_unknown_revocation_status();
+                if !required {
+                    verifier = verifier.allow_unauthenticated();
+                }
+                let verifier = verifier.build().map_err(TlsError::RevocationList)?;
+                let mut config = builder
+                    .with_client_cert_verifier(verifier)
+                    .with_cert_resolver(resolver);
+                // A resumed session skips the client's certificate, which may have expired or been revoked meanwhile.
+                config.session_storage = Arc::new(NoServerSessionStorage {});
+                config.send_tls13_tickets = 0;
+                config
+            }
+        };
+        config.alpn_protocols = alpn();
+        Ok(Self {
+            config: Arc::new(config),
+            certificates,
+        })
+    }
+
+    /// Whether the certificate that a client was served when it asked for `sni` covers `host` (lower case, no port). If not,
+    /// the client can not have meant this connection for that host: 421 (RFC 9110 §15.5.20). A certificate without any name
+    /// covers every host: no client can have checked it against one.
+    #[must_use]
+    pub fn covers(&self, sni: Option<&str>, host: &str) -> bool {
+        let mut served = self.certificates.served(sni);
+        served.all(|certificate| certificate.covers(host))
+    }
+
+    /// The certificates, in the order written.
+    pub fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+        self.certificates.all.iter()
+    }
+}
+
+impl ClientTls {
+    /// Settings towards an upstream whose certificate one of `authorities` must have issued; `identity` is our own
+    /// certificate, if the upstream asks for one.
+    ///
+    /// # Errors
+    /// Where there is no authority or one is broken, or the own certificate is refused.
+    pub fn new(
+        authorities: Vec<CertificateDer<'static>>,
+        identity: Option<Certificate>,
+    ) -> Result<Self, TlsError> {
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(MinVersion::V1_2.versions())
+            .map_err(TlsError::Refused)?
+            .with_root_certificates(roots(authorities)?);
+        let mut config = match identity {
+            None => builder.with_no_client_auth(),
+            Some(own) => {
+                let own = rustls::sign::SingleCertAndKey::from(own.key);
+                builder.with_client_cert_resolver(Arc::new(own))
+            }
+        };
+        config.alpn_protocols = alpn();
+        config.resumption = Resumption::in_memory_sessions(SESSIONS_REMEMBERED);
+        Ok(Self {
+            config: Arc::new(config),
+        })
+    }
+}
+
+impl Certificate {
+    /// A certificate with its chain, the leaf first, and its key.
+    ///
+    /// # Errors
+    /// Where one of them is broken or they do not belong together.
+    pub fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, TlsError> {
+        let leaf = chain.first().ok_or(TlsError::NoCertificate)?.clone();
+        let leaf = EndEntityCert::try_from(&leaf)
+            .map_err(|why| TlsError::Certificate(rustls::Error::General(why.to_string())))?;
+        let names: Vec<Box<str>> = leaf
+            .valid_dns_names()
+            .map(|name| name.to_ascii_lowercase().into_boxed_str())
+            .collect();
+        let named = !names.is_empty() || has_address(&leaf);
+        let (not_before, not_after) = validity(&leaf);
+        let key = provider()
+            .key_provider
+            .load_private_key(key)
+            .map_err(TlsError::Key)?;
+        let key = CertifiedKey::new(chain, key);
+        match key.keys_match() {
+            // A key that cannot name its public half is taken at its word.
+            Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+            Err(rustls::Error::InconsistentKeys(_)) => return Err(TlsError::KeyMismatch),
+            Err(why) => return Err(TlsError::Certificate(why)),
+        }
+        Ok(Self {
+            key: Arc::new(key),
+            names,
+            named,
+            not_before,
+            not_after,
+        })
+    }
+
+    /// The host names of the certificate, lower case; a wildcard begins with `*.`.
+    #[must_use]
+    pub fn names(&self) -> &[Box<str>] {
+        &self.names
+    }
+
+    /// Whether the certificate names anybody at all (DNS names or addresses; the common name does not count, RFC 9525 §2).
+    #[must_use]
+    pub const fn is_named(&self) -> bool {
+        self.named
+    }
+
+    /// The first second of validity.
+    #[must_use]
+    pub const fn not_before(&self) -> Timestamp {
+        self.not_before
+    }
+
+    /// The last second of validity.
+    #[must_use]
+    pub const fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    fn covers(&self, host: &str) -> bool {
+        if !self.named {
+            return true;
+        }
+        let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+        if let Ok(address) = IpAddr::try_from(bare.unwrap_or(host)) {
+            let leaf = self.key.cert.first().map(EndEntityCert::try_from);
+            let subject = ServerName::IpAddress(address);
+            return matches!(leaf, Some(Ok(leaf)) if leaf.verify_is_valid_for_subject_name(&subject).is_ok());
+        }
+        let parent = host.split_once('.').map(|(_, parent)| parent);
+        self.names.iter().any(|name| match name.strip_prefix("*.") {
+            Some(under) => parent.is_some_and(|parent| parent.eq_ignore_ascii_case(under)),
+            None => name.eq_ignore_ascii_case(host),
+        })
+    }
+}
+
+impl MinVersion {
+    fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
+        static BOTH: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TLS12];
+        let newest = BOTH.get(..1).unwrap_or_default();
+        match self {
+            Self::V1_2 => &BOTH,
+            Self::V1_3 => newest,
+        }
+    }
+}
+
+/// The certificates of a listener, by name.
+#[derive(Debug)]
+struct Certificates {
+    all: Vec<Certificate>,
+    /// By whole name.
+    exact: HashMap<Box<str>, Vec<usize>>,
+    /// By what stands behind `*.`.
+    wildcard: HashMap<Box<str>, Vec<usize>>,
+}
+
+impl Certificates {
+    fn new(all: Vec<Certificate>) -> Result<Self, TlsError> {
+        if all.is_empty() {
+            return Err(TlsError::NoCertificate);
+        }
+        let mut exact: HashMap<Box<str>, Vec<usize>> = HashMap::new();
+        let mut wildcard: HashMap<Box<str>, Vec<usize>> = HashMap::new();
+        for (number, certificate) in all.iter().enumerate() {
+            for name in &certificate.names {
+                let (table, name) = match name.strip_prefix("*.") {
+                    Some(under) => (&mut wildcard, under),
+                    None => (&mut exact, &**name),
+                };
+                table.entry(Box::from(name)).or_default().push(number);
+            }
+        }
+        Ok(Self {
+            all,
+            exact,
+            wildcard,
+        })
+    }
+
+    /// The certificates for a name: several where the same name has keys of several kinds. An exact name beats a wildcard; the
+    /// first certificate stands in where no name fits.
+    fn served(&self, sni: Option<&str>) -> impl Iterator<Item = &Certificate> {
+        let numbers = sni.and_then(|sni| {
+            let lower;
+            let name = if sni.bytes().any(|b| b.is_ascii_uppercase()) {
+                lower = sni.to_ascii_lowercase();
+                &lower
+            } else {
+                sni
+            };
+            let name = name.strip_suffix('.').unwrap_or(name);
+            let found = self.exact.get(name);
+            found.or_else(|| self.wildcard.get(name.split_once('.')?.1))
+        });
+        let numbers = numbers.map_or(&[0][..], Vec::as_slice);
+        numbers.iter().filter_map(|number| self.all.get(*number))
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let sni = hello.server_name();
+        let speaks = |certificate: &&Certificate| {
+            let scheme = certificate.key.key.choose_scheme(hello.signature_schemes());
+            scheme.is_some()
+        };
+        let suited = self.served(sni).find(speaks);
+        let chosen = suited.or_else(|| self.served(sni).next())?;
+        Some(Arc::clone(&chosen.key))
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    Arc::clone(PROVIDER.get_or_init(|| Arc::new(default_provider())))
+}
+
+fn roots(authorities: Vec<CertificateDer<'static>>) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        roots.add(authority).map_err(TlsError::Authority)?;
+    }
+    if roots.is_empty() {
+        return Err(TlsError::NoAuthority);
+    }
+    Ok(roots)
+}
+
+/// What is spoken inside TLS. Offering `h2` here is the switch for HTTP/2, once connections can serve it.
+fn alpn() -> Vec<Vec<u8>> {
+    vec![b"http/1.1".to_vec()]
+}
+
+/// Whether the certificate names an address: webpki then says which, when asked for another.
+fn has_address(leaf: &EndEntityCert<'_>) -> bool {
+    let nobody = ServerName::IpAddress(IpAddr::from(std::net::Ipv4Addr::UNSPECIFIED));
+    match leaf.verify_is_valid_for_subject_name(&nobody) {
+        Ok(()) => true,
+        Err(webpki::Error::CertNotValidForName(context)) => {
+            let mut presented = context.presented.iter();
+            presented.any(|name| name.contains("IpAddress"))
+        }
+        Err(_) => false,
+    }
+}
+
+/// First and last second of validity. webpki has no accessor for them, but it checks them before everything else and says
+/// what it found: asked at the end of time it names the one, at the beginning the other.
+fn validity(leaf: &EndEntityCert<'_>) -> (Timestamp, Timestamp) {
+    let at = |seconds: u64| {
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let usage = KeyUsage::server_auth();
+        leaf.verify_for_usage(&[], &[], &[], time, usage, None, None)
+            .err()
+    };
+    let stamp = |time: UnixTime| {
+        let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
+    };
+    let from = match at(0) {
+        Some(webpki::Error::CertNotValidYet { not_before, .. }) => stamp(not_before),
+        Some(_) | None => Timestamp::UNIX_EPOCH,
+    };
+    let until = match at(u64::MAX) {
+        Some(webpki::Error::CertExpired { not_after, .. }) => stamp(not_after),
+        Some(_) | None => Timestamp::MAX,
+    };
+    (from, until)
+}
+
+/// TLS sessions towards upstreams that can be resumed, per upstream.
+const SESSIONS_REMEMBERED: usize = 256;

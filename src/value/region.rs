@@ -4,7 +4,7 @@ use super::country::{Continent, Country, Subdivision};
 
 /// The facts of one address. `None` is "unlisted": the database has no such fact for the address, which rules can name.
 /// `failed` names the facts whose source is broken: those are not "unlisted" but unknown.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Region {
     /// ISO 3166-1 code of the country.
     pub country: Option<Country>,
@@ -50,6 +50,19 @@ impl Anonymizers {
         Self(self.0 | other.0)
     }
 
+    /// The words of the kinds in the set, in the order of [`Self::ALL`].
+    pub fn words(self) -> impl Iterator<Item = &'static str> {
+        let held = Self::ALL.into_iter();
+        held.filter_map(move |(word, kind)| self.intersects(kind).then_some(word))
+    }
+
+    /// The kind that policy calls `word`.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find_map(|(known, kind)| (known == word).then_some(kind))
+    }
+
     /// Whether the two sets share a kind.
     #[must_use]
     pub const fn intersects(self, other: Self) -> bool {
@@ -76,6 +89,32 @@ impl GeoFacts {
     pub const ANONYMIZER: Self = Self(16);
     /// All of them.
     pub const ALL: Self = Self(31);
+    /// Every kind with the word policy uses for it.
+    pub const WORDS: [(&'static str, Self); 5] = [
+        ("country", Self::COUNTRY),
+        ("continent", Self::CONTINENT),
+        ("subdivision", Self::SUBDIVISION),
+        ("asn", Self::ASN),
+        ("anonymizer", Self::ANONYMIZER),
+    ];
+
+    /// The words of the facts in the set, in the order of [`Self::WORDS`].
+    pub fn words(self) -> impl Iterator<Item = &'static str> {
+        let all = Self::WORDS.into_iter();
+        all.filter_map(move |(word, fact)| self.intersects(fact).then_some(word))
+    }
+
+    /// The facts of this set that are not in `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// The facts in both sets.
+    #[must_use]
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
 
     /// Both sets together.
     #[must_use]

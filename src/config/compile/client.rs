@@ -1,1 +1,148 @@
-//! (being built)
+//! `[client]`: whose forwarding header is believed, and which.
+//!
+//! A name among `trusted_proxies` is a provider: from a file of `[client] providers`, else from the snapshot in this binary.
+//! Everything else (networks, `@sets`, `dns:` names) is read as in any list of addresses.
+
+use ipnet::IpNet;
+
+use super::sets;
+use crate::client::address::{Header, Trust};
+use crate::client::provider;
+use crate::config::{Context, Diagnostic, Node, Span, Table};
+
+/// Reads `[client]`.
+pub fn compile(root: &Table, cx: &mut Context) -> Trust {
+    let Some(table) = root.table("client") else {
+        return Trust::default();
+    };
+    let mut networks = Vec::new();
+    for node in table.many("trusted_proxies") {
+        let found = match node.as_str() {
+            Some(name) if is_name(name) => named(root, node, name, cx),
+            Some(_) | None => sets::networks(root, node, cx),
+        };
+        if found.iter().any(|network| network.prefix_len() == 0) {
+            let message = "everybody is trusted: any client can claim any address";
+            let finding = Diagnostic::warning("trusts-everyone", node.span, message);
+            cx.say(finding.help("name the networks of your load balancers only"));
+        }
+        networks.extend(found);
+    }
+    let header = match table.str("header") {
+        Some("forwarded") => Header::Forwarded,
+        Some(_) | None => Header::XForwardedFor,
+    };
+    Trust::new(&networks, header)
+}
+
+/// The networks of a provider: from the file that `[client] providers` names, else from the snapshot in this binary, which is a
+/// warning when it is old. Nothing for a name that neither knows. Findings stand at `span`, or in the file's own entry.
+pub(crate) fn provider(
+    root: &Table,
+    name: &str,
+    span: Span,
+    cx: &mut Context,
+) -> Option<Vec<IpNet>> {
+    let files = root
+        .table("client")
+        .and_then(|client| client.table("providers"));
+    if let Some(node) = files.and_then(|files| files.get(name)) {
+        return Some(from_file(node, cx));
+    }
+    let ranges = provider::ranges(name)?;
+    if is_old(cx) {
+        let (year, month, day) = provider::SNAPSHOT;
+        let message =
+            format!("the networks of `{name}` in this binary are of {year}-{month:02}-{day:02}");
+        let finding = Diagnostic::warning("old-provider-snapshot", span, message);
+        cx.say(finding.help(format!(
+            "update portcullis, or name a file: `[client] providers = {{ {name} = \"{name}.txt\" }}`"
+        )));
+    }
+    Some(
+        ranges
+            .iter()
+            .filter_map(|range| range.parse().ok())
+            .collect(),
+    )
+}
+
+fn named(root: &Table, node: &Node, name: &str, cx: &mut Context) -> Vec<IpNet> {
+    if let Some(networks) = provider(root, name, node.span, cx) {
+        return networks;
+    }
+    let known = provider::NAMES.join("`, `");
+    let message = format!("`{name}` is no provider and no network");
+    let finding = Diagnostic::error("unknown-provider", node.span, message);
+    cx.say(finding.help(format!(
+        "the providers are `{known}` and those named in `[client] providers`"
+    )));
+    Vec::new()
+}
+
+/// One network per line; `#` begins a comment.
+fn from_file(node: &Node, cx: &mut Context) -> Vec<IpNet> {
+    let Some(written) = node.as_str() else {
+        return Vec::new();
+    };
+    let path = cx.path(node.span, written);
+    cx.watch.push(path.clone());
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) => {
+            cx.error(
+                "unreadable-list",
+                node.span,
+                format!("list `{written}` cannot be read: {error}"),
+            );
+            return Vec::new();
+        }
+    };
+    let mut networks = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let entry = line.split('#').next().unwrap_or_default().trim();
+        if entry.is_empty() {
+            continue;
+        }
+        let network = entry.parse::<IpNet>().ok();
+        let address = || entry.parse::<std::net::IpAddr>().ok().map(IpNet::from);
+        match network.or_else(address) {
+            Some(network) if network.trunc() == network => networks.push(network),
+            Some(network) => {
+                let message = format!("`{entry}` in line {number} of `{written}` has host bits");
+                let finding = Diagnostic::error("host-bits", node.span, message);
+                cx.say(finding.help(format!("did you mean `{}`?", network.trunc())));
+            }
+            None => {
+                let message = format!("`{entry}` in line {number} of `{written}` is no network");
+                cx.error("bad-network", node.span, message);
+            }
+        }
+    }
+    if networks.is_empty() {
+        let message = format!("list `{written}` is empty: nobody of this provider is trusted");
+        cx.say(Diagnostic::warning("empty-list", node.span, message));
+    }
+    networks
+}
+
+fn is_old(cx: &Context) -> bool {
+    let (year, month, day) = provider::SNAPSHOT;
+    let date = jiff::civil::Date::new(year, month, day).ok();
+    let made = date.and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC).ok());
+    let fresh = jiff::SignedDuration::from_hours(24 * provider::FRESH_FOR_DAYS);
+    made.is_some_and(|made| cx.now.duration_since(made.timestamp()) > fresh)
+}
+
+/// Whether an entry has the form of a name rather than of a network, a set or a `dns:` entry.
+fn is_name(entry: &str) -> bool {
+    let mut bytes = entry.bytes();
+    bytes
+        .next()
+        .is_some_and(|first| first.is_ascii_alphabetic())
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -1,1 +1,237 @@
-//! (being built)
+//! `[geoip]`: which databases are open, and for how long their word counts.
+//!
+//! A database that is written must open: one that is missing or broken refuses the configuration, and the snapshot that serves
+//! keeps serving with the databases it has. Without `databases`, the folders of geoipupdate are searched and nothing found is
+//! no mistake; what is broken there is a warning, since nobody asked for it by name.
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::client::geo::{self, Database, Databases, OpenError, Source};
+use crate::config::{Context, Diagnostic, Severity, Span, Table};
+use crate::value::region::GeoFacts;
+
+/// Databases that are open, by path, with what their files looked like.
+#[derive(Debug, Clone, Default)]
+pub struct Opened(BTreeMap<PathBuf, (Stamp, Arc<Database>)>);
+
+/// What tells one version of a file from the next without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// Opens the databases of `[geoip]`.
+pub fn compile(root: &Table, cx: &mut Context) -> Arc<Databases> {
+    let table = root.table("geoip");
+    let max_age = table.and_then(|table| {
+        let node = table.get("max_age")?;
+        let age = age(node.as_str()?)?;
+        Some((node.span, age))
+    });
+    // What is not asked for again is closed when its last snapshot goes.
+    let before = std::mem::take(&mut cx.memory.databases);
+    let mut sources = Vec::new();
+    if let Some(written) = table.and_then(|table| table.get("databases")) {
+        for node in written.many() {
+            let Some(text) = node.as_str() else { continue };
+            let file = (text != geo::demo::NAME).then(|| cx.path(node.span, text));
+            cx.watch.extend(file.clone());
+            let opened = match &file {
+                Some(file) => opened(file, &before, cx),
+                None => demo(cx),
+            };
+            match opened {
+                Ok(database) => {
+                    let path = file.unwrap_or_default();
+                    sources.push(source(
+                        text,
+                        &path,
+                        database,
+                        (Some(node.span), max_age),
+                        cx,
+                    ));
+                }
+                Err(error) => cx.say(refusal(text, &error, Some(node.span), Severity::Error)),
+            }
+        }
+    } else {
+        for file in usual(cx) {
+            let name = file.display().to_string();
+            match opened(&file, &before, cx) {
+                Ok(database) => sources.push(source(&name, &file, database, (None, max_age), cx)),
+                Err(error) => cx.say(refusal(&name, &error, None, Severity::Warning)),
+            }
+        }
+    }
+    Arc::new(Databases::new(sources))
+}
+
+/// The databases in the first usual folder that has some, by name.
+fn usual(cx: &mut Context) -> Vec<PathBuf> {
+    for folder in FOLDERS {
+        let Ok(entries) = std::fs::read_dir(folder) else {
+            continue;
+        };
+        cx.watch.push(PathBuf::from(folder));
+        let paths = entries.flatten().map(|entry| entry.path());
+        let mut files: Vec<PathBuf> = paths
+            .filter(|path| {
+                path.extension()
+                    .is_some_and(|extension| extension == "mmdb")
+                    && path.is_file()
+            })
+            .collect();
+        if !files.is_empty() {
+            files.sort();
+            return files;
+        }
+    }
+    Vec::new()
+}
+
+fn opened(file: &Path, before: &Opened, cx: &mut Context) -> Result<Arc<Database>, OpenError> {
+    // Looked at before it is read: a file that changes meanwhile is read again by the next load.
+    let stamp = stamp(file)?;
+    let database = match before.0.get(file) {
+        Some((known, database)) if *known == stamp => Arc::clone(database),
+        Some(_) | None => Arc::new(geo::open(file)?),
+    };
+    let kept = (stamp, Arc::clone(&database));
+    cx.memory.databases.0.insert(file.to_owned(), kept);
+    Ok(database)
+}
+
+fn demo(cx: &Context) -> Result<Arc<Database>, OpenError> {
+    let epoch = u64::try_from(cx.now.as_second()).unwrap_or(0);
+    Ok(Arc::new(geo::demo::database(epoch)?))
+}
+
+fn stamp(file: &Path) -> std::io::Result<Stamp> {
+    let metadata = std::fs::metadata(file)?;
+    Ok(Stamp {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        length: metadata.len(),
+        modified: (metadata.mtime(), metadata.mtime_nsec()),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
+    })
+}
+
+/// The finding about a database that cannot be opened.
+fn refusal(name: &str, error: &OpenError, span: Option<Span>, severity: Severity) -> Diagnostic {
+    let code = match error {
+        OpenError::Unreadable(_) => "unreadable-database",
+        OpenError::Broken(_) => "broken-database",
+    };
+    let mut message = match error {
+        OpenError::Unreadable(_) => format!("database `{name}` cannot be read"),
+        OpenError::Broken(_) => format!("database `{name}` is broken"),
+    };
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        message.push_str(": ");
+        message.push_str(&error.to_string().replace(['\n', '\r'], " "));
+        cause = error.source();
+    }
+    let mut finding = Diagnostic::global(code, message).help(match error {
+        OpenError::Unreadable(_) => "geoipupdate and `portcullis geo build` write such files",
+        OpenError::Broken(_) => {
+            "download it again, the file that is served now stays in use until then"
+        }
+    });
+    finding.severity = severity;
+    finding.span = span;
+    finding
+}
+
+/// The source with its end of trust; findings about its age and use.
+fn source(
+    name: &str,
+    path: &Path,
+    database: Arc<Database>,
+    place: (Option<Span>, Option<(Span, SignedDuration)>),
+    cx: &mut Context,
+) -> Source {
+    let (span, max_age) = place;
+    let now = cx.now;
+    let mut source = Source::new(name, path, database);
+    let about = source.database.about();
+    let mut warn = |code, span: Option<Span>, message: String, help: &str| {
+        let mut finding = Diagnostic::global(code, message).help(help);
+        finding.severity = Severity::Warning;
+        finding.span = span;
+        cx.say(finding);
+    };
+    if source.database.provides() == GeoFacts::NONE {
+        let kind = &about.kind;
+        let message = format!("database `{name}` (`{kind}`) has no fact that a rule could read");
+        warn(
+            "useless-database",
+            span,
+            message,
+            "is it the file that was meant?",
+        );
+    }
+    let built = trustworthy(about.built, now);
+    let update = "addresses change hands every day, update it with geoipupdate or the like";
+    if let Some((span, age)) = max_age {
+        // A database that does not say when it was built may be of any age.
+        let end = built.map_or(Timestamp::MIN, |built| {
+            built.checked_add(age).unwrap_or(Timestamp::MAX)
+        });
+        if now > end {
+            let message =
+                format!("database `{name}` is older than `max_age`, its facts count as failed");
+            warn("old-database", Some(span), message, update);
+        }
+        source.stale_after = Some(end);
+    } else if built.is_none_or(|built| now.duration_since(built) > WARN_AGE) {
+        let days = built.map(|built| now.duration_since(built).as_hours() / 24);
+        let age = days.map_or("does not say when it was built".to_owned(), |days| {
+            format!("is {days} days old")
+        });
+        warn(
+            "old-database",
+            span,
+            format!("database `{name}` {age}"),
+            update,
+        );
+    }
+    source
+}
+
+/// The build time, unless it is absurd: a day or more ahead of the clock says nothing about the age.
+fn trustworthy(built: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    built.filter(|built| built.duration_since(now) < SignedDuration::from_hours(24))
+}
+
+/// An age as written. Its form has been checked; what cannot be read here has been reported.
+fn age(text: &str) -> Option<SignedDuration> {
+    let span: jiff::Span = text.parse().ok()?;
+    span.to_duration(jiff::SpanRelativeTo::days_are_24_hours())
+        .ok()
+}
+
+/// Where geoipupdate and the packages of distributions put databases.
+const FOLDERS: [&str; 3] = [
+    "/usr/share/GeoIP",
+    "/var/lib/GeoIP",
+    "/usr/local/share/GeoIP",
+];
+
+/// An older database is worth a warning. GeoLite2 and its like come out weekly, others monthly.
+const WARN_AGE: SignedDuration = SignedDuration::from_hours(60 * 24);
+
+#[cfg(test)]
+#[path = "geoip_tests.rs"]
+mod tests;

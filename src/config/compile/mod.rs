@@ -3,6 +3,7 @@
 pub mod access_log;
 pub mod client;
 pub mod denial;
+mod files;
 pub mod geoip;
 pub mod identity;
 pub mod rules;

@@ -1,0 +1,272 @@
+//! `[identity.NAME]` → identity sources, and a site's `identity` → its authenticator.
+//!
+//! Reads the key files. What is wrong in one is reported at the place that names it, with the line: the line itself is never
+//! shown, since it may hold a secret.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use http::HeaderName;
+
+use super::files;
+use crate::config::context::Context;
+use crate::config::diagnostic::{Diagnostic, Severity};
+use crate::config::node::{Entry, Node, Span, Table};
+use crate::identity::source::Place;
+use crate::identity::{Authenticator, Source, Sources};
+
+mod api_key;
+mod basic;
+mod jwt;
+
+#[cfg(test)]
+mod tests;
+
+/// Compiles every `[identity.NAME]`.
+pub fn compile(root: &Table, cx: &mut Context) -> Sources {
+    let mut sources = Sources::default();
+    let roles = known_roles(root);
+    let entries = root.table("identity").map(|table| &table.entries);
+    for entry in entries.into_iter().flatten() {
+        let name: Arc<str> = Arc::from(entry.key.as_str());
+        let source = source(entry, &name, roles.as_ref(), cx);
+        sources.add(name, source.map(Arc::new));
+    }
+    sources
+}
+
+/// Compiles a site's `identity` list.
+pub fn authenticator(site: &Table, sources: &Sources, cx: &mut Context) -> Authenticator {
+    let mut chosen: Vec<(Arc<Source>, Span)> = Vec::new();
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    for node in site.many("identity") {
+        let Some(name) = node.as_str() else { continue };
+        if !seen.insert(name) {
+            let message = format!("identity source `{name}` is named twice");
+            cx.say(Diagnostic::warning(
+                "duplicate-identity",
+                node.span,
+                message,
+            ));
+            continue;
+        }
+        match sources.get(name) {
+            Some(Some(source)) => {
+                for (first, place) in &chosen {
+                    if first.eclipses(source) {
+                        let before = &first.name;
+                        let message = format!(
+                            "identity source `{name}` is never asked: `{before}` before it claims every credential that it could"
+                        );
+                        let found = Diagnostic::warning("eclipsed-identity", node.span, message)
+                            .related(*place, "this source comes first");
+                        cx.say(found.help("change the order, or give them different places, issuers or algorithms"));
+                        break;
+                    }
+                }
+                chosen.push((Arc::clone(source), node.span));
+            }
+            Some(None) => {}
+            None => {
+                let message = format!("site names identity source `{name}`, which is not defined");
+                let mut found = Diagnostic::error("unknown-identity", node.span, message);
+                let known = sources.names().map(|known| &**known);
+                if let Some(near) = nearest(name, known) {
+                    found = found.help(format!("did you mean `{near}`?"));
+                } else {
+                    found = found.help(format!("define it as `[identity.{name}]`"));
+                }
+                cx.say(found);
+            }
+        }
+    }
+    Authenticator::new(chosen.into_iter().map(|(source, _)| source).collect())
+}
+
+fn source(
+    entry: &Entry,
+    name: &Arc<str>,
+    roles: Option<&BTreeSet<&str>>,
+    cx: &mut Context,
+) -> Option<Source> {
+    let table = entry.node.as_table()?;
+    let known = |entry: &&Entry| KINDS.contains(&entry.key.as_str());
+    let mut written = table.entries.iter().filter(known);
+    let Some(kind) = written.next() else {
+        let kinds = KINDS.join("`, `");
+        let message = format!("identity `{name}` names no source");
+        once(
+            Diagnostic::error("identity-without-source", entry.key_span, message)
+                .help(format!("write one of `{kinds}`")),
+            table.span,
+            cx,
+        );
+        return None;
+    };
+    if let Some(second) = written.next() {
+        let message = format!(
+            "identity `{name}` has two sources, `{}` and `{}`",
+            kind.key, second.key
+        );
+        cx.say(
+            Diagnostic::error("identity-with-two-sources", second.key_span, message)
+                .related(kind.key_span, "the first")
+                .help("one `[identity.NAME]` is one source; give the second a name of its own"),
+        );
+        return None;
+    }
+    let settings = kind.node.as_table()?;
+    match kind.key.as_str() {
+        "jwt" => jwt::compile(settings, name, cx),
+        "api_key" => api_key::compile(settings, name, roles, cx),
+        "basic" => basic::compile(settings, name, cx),
+        later => {
+            let message = format!("identity source `{later}` is not built yet");
+            once(
+                Diagnostic::error("not-yet", kind.key_span, message),
+                entry.node.span,
+                cx,
+            );
+            None
+        }
+    }
+}
+
+/// Every name in `[role]`, as a key or in a list; none where the table is absent and any name goes.
+fn known_roles(root: &Table) -> Option<BTreeSet<&str>> {
+    let table = root.table("role")?;
+    let mut known = BTreeSet::new();
+    for entry in &table.entries {
+        known.insert(entry.key.as_str());
+        known.extend(entry.node.many().filter_map(Node::as_str));
+    }
+    Some(known)
+}
+
+fn header(node: &Node, cx: &mut Context) -> Option<Place> {
+    let written = node.as_str()?;
+    match written.parse::<HeaderName>() {
+        Ok(name) if name == http::header::AUTHORIZATION => Some(Place::Authorization),
+        Ok(name) if name == http::header::COOKIE || name == http::header::HOST => {
+            let message = format!("`{written}` cannot carry a credential of its own");
+            cx.say(
+                Diagnostic::error("bad-header", node.span, message)
+                    .help("for a cookie write `cookie = \"name\"`"),
+            );
+            None
+        }
+        Ok(name) => Some(Place::Header(name)),
+        Err(_) => {
+            cx.error(
+                "bad-header",
+                node.span,
+                format!("`{written}` is no name of a header field"),
+            );
+            None
+        }
+    }
+}
+
+/// The name of a cookie or a query parameter.
+fn token(node: &Node, what: &str, cx: &mut Context) -> Option<Box<str>> {
+    let written = node.as_str()?;
+    let plain = |b: u8| b.is_ascii_graphic() && !b"=;,&\"\\".contains(&b);
+    if written.is_empty() || !written.bytes().all(plain) {
+        cx.error(
+            "bad-name",
+            node.span,
+            format!("`{written}` is no name of a {what}"),
+        );
+        return None;
+    }
+    Some(Box::from(written))
+}
+
+fn text(table: &Table, key: &str, cx: &mut Context) -> Option<Box<str>> {
+    let Some(node) = table.get(key) else {
+        missing(table, key, cx);
+        return None;
+    };
+    let written = node.as_str()?;
+    if written.is_empty() {
+        cx.error("empty-value", node.span, format!("`{key}` is empty"));
+        return None;
+    }
+    Some(Box::from(written))
+}
+
+fn words(table: &Table, key: &str, cx: &mut Context) -> Option<Vec<Box<str>>> {
+    let Some(node) = table.get(key) else {
+        missing(table, key, cx);
+        return None;
+    };
+    let words: Vec<Box<str>> = node
+        .many()
+        .filter_map(Node::as_str)
+        .map(Box::from)
+        .collect();
+    if words.is_empty() || words.iter().any(|word| word.is_empty()) {
+        let found = Diagnostic::error("empty-value", node.span, format!("`{key}` is empty"));
+        once(found, node.span, cx);
+        return None;
+    }
+    Some(words)
+}
+
+fn missing(table: &Table, key: &str, cx: &mut Context) {
+    let found = Diagnostic::error("missing-key", table.span, format!("`{key}` is missing"));
+    once(found, table.span, cx);
+}
+
+/// Adds an error unless the key tables have found one in the same place: then it is the same mistake.
+fn once(found: Diagnostic, within: Span, cx: &mut Context) {
+    let inside = |span: Span| {
+        span.file == within.file && span.start >= within.start && span.end <= within.end
+    };
+    let known = cx.report.diagnostics.iter();
+    let mut known = known.filter(|other| other.severity == Severity::Error);
+    if !known.any(|other| other.span.is_some_and(inside)) {
+        cx.say(found);
+    }
+}
+
+/// The known name nearest to a written one: at most a third of its letters differ.
+fn nearest<'n>(written: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let limit = (written.chars().count() / 3).max(1);
+    let scored = known.map(|name| (distance(written, name), name));
+    let (_, name) = scored.filter(|(far, _)| *far <= limit).min()?;
+    Some(name)
+}
+
+/// Edits between two words (Levenshtein).
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (done, letter) in from.chars().enumerate() {
+        let mut next = vec![done + 1];
+        for (at, other) in to.iter().enumerate() {
+            let (Some(up), Some(diagonal), Some(left)) =
+                (row.get(at + 1), row.get(at), next.get(at))
+            else {
+                break;
+            };
+            let swap = diagonal + usize::from(*other != letter);
+            next.push(swap.min(up + 1).min(left + 1));
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+/// The sources of GRAMMAR; those that are not built yet are named too, so that they are never unknown.
+const KINDS: [&str; 7] = [
+    "jwt",
+    "api_key",
+    "basic",
+    "mtls",
+    "oidc",
+    "forward_auth",
+    "header",
+];
+/// Mistakes told of one file.
+const MISTAKES_MAX: usize = 10;

@@ -1,0 +1,427 @@
+//! The identity sources of one site, and what they make of a request.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::header::AUTHORIZATION;
+use http::{HeaderName, HeaderValue};
+use jiff::Timestamp;
+use smallvec::SmallVec;
+
+use super::Head;
+use super::basic::Login;
+use super::cache;
+use super::error::AuthError;
+use super::hashing::{Hashing, Overloaded};
+use super::jwt::Reading;
+use super::places::{self, Authorization};
+use super::source::{Kind, Place, Source};
+
+use crate::value::principal::Principal;
+
+/// The identity sources of one site, in the order tried. The default has none: everybody is anonymous.
+#[derive(Debug, Default)]
+pub struct Authenticator {
+    /// Distinguishes this site of this generation in the cache.
+    number: u64,
+    sources: Vec<Arc<Source>>,
+    /// Every place that some source looks at, `Authorization` first, with the sources that look there.
+    places: Vec<(Place, SmallVec<[usize; 2]>)>,
+    challenges: Vec<HeaderValue>,
+    /// The same where a token was sent and is invalid.
+    challenges_invalid: Vec<HeaderValue>,
+}
+
+/// What a request head shows.
+#[derive(Debug, Clone)]
+pub enum Presented {
+    /// No credential of any source's form.
+    None,
+    /// A valid credential.
+    Valid(Arc<Principal>),
+    /// A credential that is not valid.
+    Invalid {
+        /// The source that claims it; none for a Bearer token that no source claims.
+        source: Option<Arc<str>>,
+        /// Why, for the log.
+        error: AuthError,
+    },
+    /// A credential that its source cannot judge now.
+    Failed {
+        /// The source.
+        source: Arc<str>,
+    },
+    /// Two valid credentials of different subjects: 400.
+    Conflict,
+}
+
+/// What became of one credential.
+struct Judged {
+    /// The source by its place in the site's order; `NOBODY` where none claims it.
+    source: usize,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    Valid(Arc<Principal>),
+    Invalid(AuthError),
+    Failed,
+}
+
+type Findings = SmallVec<[Judged; 2]>;
+
+impl Authenticator {
+    /// The sources of a site, in its order.
+    #[must_use]
+    pub fn new(sources: Vec<Arc<Source>>) -> Self {
+        let mut places: Vec<(Place, SmallVec<[usize; 2]>)> = Vec::new();
+        if !sources.is_empty() {
+            // Looked at on every site that signs in: a Bearer token is a credential even where no source takes one.
+            places.push((Place::Authorization, SmallVec::new()));
+        }
+        for (number, source) in sources.iter().enumerate() {
+            for place in &source.places {
+                match places.iter_mut().find(|(known, _)| known == place) {
+                    Some((_, users)) => users.push(number),
+                    None => places.push((place.clone(), SmallVec::from_slice(&[number]))),
+                }
+            }
+        }
+        let [challenges, challenges_invalid] = [0, 1].map(|which| {
+            let mut all: Vec<HeaderValue> = Vec::new();
+            for value in sources.iter().filter_map(|s| s.challenges.get(which)) {
+                if !all.contains(value) {
+                    all.push(value.clone());
+                }
+            }
+            all
+        });
+        Self {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            sources,
+            places,
+            challenges,
+            challenges_invalid,
+        }
+    }
+
+    /// Whether nobody can sign in here.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sources.is_empty()
+    }
+
+    /// Whether people are known here by their client certificate only.
+    #[must_use]
+    pub fn certificate_only(&self) -> bool {
+        !self.is_empty() && self.sources.iter().all(|s| s.reads_certificates())
+    }
+
+    /// The names of the sources, in order.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.sources.iter().map(|source| &source.name)
+    }
+
+    /// The request fields, besides cookies, in which some source looks for a credential.
+    #[must_use]
+    pub fn credential_headers(&self) -> Vec<HeaderName> {
+        let used = self.places.iter().filter(|(_, users)| !users.is_empty());
+        used.filter_map(|(place, _)| match place {
+            Place::Authorization => Some(AUTHORIZATION),
+            Place::Header(name) => Some(name.clone()),
+            Place::Cookie(_) | Place::Query(_) => None,
+        })
+        .collect()
+    }
+
+    /// The query parameters that carry keys: no log may show their values.
+    pub fn credential_queries(&self) -> impl Iterator<Item = &str> {
+        self.places.iter().filter_map(|(place, _)| match place {
+            Place::Query(name) => Some(&**name),
+            Place::Authorization | Place::Header(_) | Place::Cookie(_) => None,
+        })
+    }
+
+    /// Whether credentials go upstream where the site does not say (`forward_credential`): only where every source takes
+    /// tokens. One source with keys or passwords and they stay here, since a password must not leak for a token's sake.
+    #[must_use]
+    pub fn forwards_by_default(&self) -> bool {
+        self.sources.iter().all(|source| source.forwards())
+    }
+
+    /// The values of `WWW-Authenticate` for a 401, one per field. `error="invalid_token"` (RFC 6750 §3.1) is there only if a
+    /// token was sent and is not valid.
+    #[must_use]
+    pub fn challenges(&self, presented: &Presented) -> &[HeaderValue] {
+        match presented {
+            Presented::Invalid { source: None, .. } => &self.challenges_invalid,
+            Presented::Invalid {
+                source: Some(name), ..
+            } => {
+                let source = self.sources.iter().find(|source| source.name == *name);
+                match source.map(|source| &source.kind) {
+                    Some(Kind::Jwt(_)) => &self.challenges_invalid,
+                    Some(Kind::ApiKey(_) | Kind::Basic(_)) | None => &self.challenges,
+                }
+            }
+            Presented::None
+            | Presented::Valid(_)
+            | Presented::Failed { .. }
+            | Presented::Conflict => &self.challenges,
+        }
+    }
+
+    /// Finds and verifies the credentials of a request. Only a password that is not remembered waits for anything.
+    pub async fn authenticate(&self, head: &Head<'_>, now: Timestamp) -> Presented {
+        let mut findings = Findings::new();
+        for (number, (place, users)) in self.places.iter().enumerate() {
+            match place {
+                Place::Authorization => match places::authorization(head.headers) {
+                    Ok(None) => {}
+                    Ok(Some(Authorization::Bearer(token))) => {
+                        findings.push(self.bearer(number, users, token, now));
+                    }
+                    Ok(Some(Authorization::Basic(login))) => {
+                        if let Some(found) = self.basic(number, users, login, now).await {
+                            findings.push(found);
+                        }
+                    }
+                    Err(error) => findings.push(Judged::unclaimed(error)),
+                },
+                Place::Header(name) => match places::header(head.headers, name) {
+                    Ok(Some(value)) => {
+                        findings.extend(self.value(number, users, value, head, now));
+                    }
+                    Ok(None) => {}
+                    Err(error) => findings.extend(users.first().map(|source| Judged {
+                        source: *source,
+                        outcome: Outcome::Invalid(error),
+                    })),
+                },
+                Place::Cookie(name) => {
+                    let values = places::cookies(head.headers, name);
+                    for value in values.take(CREDENTIALS_MAX + 1) {
+                        findings.extend(self.value(number, users, value, head, now));
+                    }
+                }
+                Place::Query(name) => {
+                    for value in places::query(head, name).take(CREDENTIALS_MAX + 1) {
+                        findings.extend(self.value(number, users, &value, head, now));
+                    }
+                }
+            }
+            if findings.len() > CREDENTIALS_MAX {
+                findings.clear();
+                findings.push(Judged::unclaimed(AuthError::TooMany));
+                break;
+            }
+        }
+        self.conclude(findings)
+    }
+
+    /// A Bearer token: claimed by a source, or an invalid credential.
+    fn bearer(&self, place: usize, users: &[usize], token: &str, now: Timestamp) -> Judged {
+        match self.token(place, users, token, now) {
+            Ok(judged) => judged,
+            Err(error) => Judged::unclaimed(error),
+        }
+    }
+
+    /// A value of a cookie, a query parameter or a field of its own. What no source claims is no credential.
+    fn value(
+        &self,
+        place: usize,
+        users: &[usize],
+        value: &str,
+        head: &Head<'_>,
+        now: Timestamp,
+    ) -> Option<Judged> {
+        // The first key source takes any value; token sources before it take theirs.
+        let key_source = users.iter().find_map(|number| {
+            let source = self.sources.get(*number)?;
+            match &source.kind {
+                Kind::ApiKey(keys) => Some((*number, keys)),
+                Kind::Jwt(_) | Kind::Basic(_) => None,
+            }
+        });
+        let before = |number: &&usize| key_source.is_none_or(|(first, _)| **number < first);
+        let token_sources: SmallVec<[usize; 2]> = users.iter().filter(before).copied().collect();
+        if !token_sources.is_empty() {
+            let token = places::without_scheme(value);
+            if let Ok(judged) = self.token(place, &token_sources, token, now) {
+                return Some(judged);
+            }
+        }
+        let (source, keys) = key_source?;
+        let outcome = match keys.verify(value, head.client, now) {
+            Ok(principal) => Outcome::Valid(principal),
+            Err(error) => Outcome::Invalid(error),
+        };
+        Some(Judged { source, outcome })
+    }
+
+    /// A token, judged by the first of `users` that claims it; the error is why none does.
+    fn token(
+        &self,
+        place: usize,
+        users: &[usize],
+        token: &str,
+        now: Timestamp,
+    ) -> Result<Judged, AuthError> {
+        if token.len() > super::jwt::TOKEN_BYTES_MAX {
+            return Err(AuthError::TooLarge);
+        }
+        let key = cache::key(self.number, place, token.as_bytes());
+        if let Some(known) = cache::find(key, now.as_second()) {
+            return Ok(Judged::valid(known.source, known.principal));
+        }
+        let reading = Reading::read(token)?;
+        let sources = users.iter().filter_map(|number| {
+            let source = self.sources.get(*number)?;
+            match &source.kind {
+                Kind::Jwt(jwt) => Some((*number, source, jwt)),
+                Kind::ApiKey(_) | Kind::Basic(_) => None,
+            }
+        });
+        let mut refusal = AuthError::WrongAlgorithm;
+        for (number, source, jwt) in sources {
+            if jwt.claims(&reading) {
+                let verified = match jwt.verify(reading, &source.name, now) {
+                    Ok(verified) => verified,
+                    Err(error) => {
+                        return Ok(Judged {
+                            source: number,
+                            outcome: Outcome::Invalid(error),
+                        });
+                    }
+                };
+                let principal = Arc::new(verified.principal);
+                let entry = cache::Entry {
+                    from: verified.from,
+                    until: verified.until,
+                    source: number,
+                    principal: Arc::clone(&principal),
+                };
+                cache::remember(key, entry, token.len());
+                return Ok(Judged::valid(number, principal));
+            }
+            if jwt.pins(&reading) {
+                refusal = AuthError::WrongIssuer;
+            }
+        }
+        Err(refusal)
+    }
+
+    /// A login, judged by the first source with users; none where no source has any.
+    async fn basic(
+        &self,
+        place: usize,
+        users: &[usize],
+        credential: &str,
+        now: Timestamp,
+    ) -> Option<Judged> {
+        let (source, file) =
+            users
+                .iter()
+                .find_map(|number| match &self.sources.get(*number)?.kind {
+                    Kind::Basic(file) => Some((*number, file)),
+                    Kind::Jwt(_) | Kind::ApiKey(_) => None,
+                })?;
+        let login = match Login::read(credential) {
+            Ok(login) => login,
+            Err(error) => {
+                let outcome = Outcome::Invalid(error);
+                return Some(Judged { source, outcome });
+            }
+        };
+        let key = cache::key(self.number, place, credential.as_bytes());
+        if let Some(known) = cache::find(key, now.as_second()) {
+            return Some(Judged::valid(known.source, known.principal));
+        }
+        let outcome = match file.verify(login, Hashing::of_process()).await {
+            Ok(Ok(principal)) => {
+                let entry = cache::Entry {
+                    from: i64::MIN,
+                    until: i64::MAX,
+                    source,
+                    principal: Arc::clone(&principal),
+                };
+                cache::remember(key, entry, credential.len());
+                Outcome::Valid(principal)
+            }
+            Ok(Err(error)) => Outcome::Invalid(error),
+            Err(Overloaded) => Outcome::Failed,
+        };
+        Some(Judged { source, outcome })
+    }
+
+    /// One answer from all findings.
+    fn conclude(&self, mut findings: Findings) -> Presented {
+        if findings.is_empty() {
+            return Presented::None;
+        }
+        findings.sort_by_key(|found| found.source);
+        let mut chosen: Option<&Arc<Principal>> = None;
+        for found in &findings {
+            if let Outcome::Valid(principal) = &found.outcome {
+                match chosen {
+                    Some(first) if !same_subject(first, principal) => return Presented::Conflict,
+                    Some(_) => {}
+                    None => chosen = Some(principal),
+                }
+            }
+        }
+        // A credential that cannot be judged might come first or disagree: then nobody knows who asks.
+        for found in &findings {
+            if let (Outcome::Failed, Some(source)) =
+                (&found.outcome, self.sources.get(found.source))
+            {
+                let source = Arc::clone(&source.name);
+                return Presented::Failed { source };
+            }
+        }
+        if let Some(principal) = chosen {
+            return Presented::Valid(Arc::clone(principal));
+        }
+        let invalid = findings.iter().find_map(|found| match found.outcome {
+            Outcome::Invalid(error) => Some((found.source, error)),
+            Outcome::Valid(_) | Outcome::Failed => None,
+        });
+        invalid.map_or(Presented::None, |(source, error)| Presented::Invalid {
+            source: self
+                .sources
+                .get(source)
+                .map(|source| Arc::clone(&source.name)),
+            error,
+        })
+    }
+}
+
+impl Judged {
+    const fn valid(source: usize, principal: Arc<Principal>) -> Self {
+        Self {
+            source,
+            outcome: Outcome::Valid(principal),
+        }
+    }
+
+    const fn unclaimed(error: AuthError) -> Self {
+        Self {
+            source: NOBODY,
+            outcome: Outcome::Invalid(error),
+        }
+    }
+}
+
+/// Whether two credentials name one subject. Tokens without a subject name nobody, so two are one only if they are equal.
+fn same_subject(first: &Arc<Principal>, second: &Arc<Principal>) -> bool {
+    Arc::ptr_eq(first, second)
+        || (first.user == second.user && (!first.user.is_empty() || first == second))
+}
+
+/// Credentials verified per request.
+const CREDENTIALS_MAX: usize = 4;
+/// Sorts behind every source.
+const NOBODY: usize = usize::MAX;
+
+static NEXT: AtomicU64 = AtomicU64::new(1);

@@ -1,0 +1,110 @@
+//! One `[identity.NAME]`, and all of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+
+use super::api_key::ApiKeys;
+use super::basic::Users;
+use super::jwt::Jwt;
+
+/// An identity source.
+#[derive(Debug)]
+pub struct Source {
+    /// The name of its `[identity.NAME]`; `auth` conditions and logs use it.
+    pub name: Arc<str>,
+    /// What it is.
+    pub kind: Kind,
+    /// Where its credentials stand in a request.
+    pub places: Vec<Place>,
+    /// What a 401 says of it: without, and with an invalid token of this source.
+    pub challenges: [HeaderValue; 2],
+}
+
+/// What a source is.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Signed tokens.
+    Jwt(Jwt),
+    /// Keys of programs.
+    ApiKey(ApiKeys),
+    /// Users with passwords.
+    Basic(Users),
+}
+
+/// Where a credential may stand.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// `Authorization`, with the scheme of the source.
+    Authorization,
+    /// A field of its own; a leading `Bearer ` is cut for tokens.
+    Header(HeaderName),
+    /// A cookie.
+    Cookie(Box<str>),
+    /// A query parameter.
+    Query(Box<str>),
+}
+
+impl Source {
+    /// Whether this source would claim every credential that `later` can claim, if it stands before it in a site's order.
+    #[must_use]
+    pub fn eclipses(&self, later: &Self) -> bool {
+        let covered = later.places.iter().all(|place| self.places.contains(place));
+        covered
+            && match (&self.kind, &later.kind) {
+                (Kind::Jwt(first), Kind::Jwt(second)) => {
+                    first.issuer == second.issuer
+                        && second
+                            .algorithms
+                            .iter()
+                            .all(|pinned| first.algorithms.contains(pinned))
+                }
+                (Kind::ApiKey(_), Kind::ApiKey(_)) | (Kind::Basic(_), Kind::Basic(_)) => true,
+                (Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_), _) => false,
+            }
+    }
+
+    /// Whether its credentials reach the upstream unless the site says otherwise: tokens do, keys and passwords do not.
+    #[must_use]
+    pub const fn forwards(&self) -> bool {
+        match self.kind {
+            Kind::Jwt(_) => true,
+            Kind::ApiKey(_) | Kind::Basic(_) => false,
+        }
+    }
+
+    /// Whether it knows people by their client certificate.
+    #[must_use]
+    pub const fn reads_certificates(&self) -> bool {
+        match self.kind {
+            Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_) => false,
+        }
+    }
+}
+
+/// All identity sources of a configuration, by name. A name whose source could not be compiled (and was reported) is known
+/// here but has none.
+#[derive(Debug, Default)]
+pub struct Sources {
+    by_name: BTreeMap<Arc<str>, Option<Arc<Source>>>,
+}
+
+impl Sources {
+    /// Adds a name and its source.
+    pub fn add(&mut self, name: Arc<str>, source: Option<Arc<Source>>) {
+        self.by_name.insert(name, source);
+    }
+
+    /// The source of a name. The outer `None`: no such name; the inner one: it was reported as broken.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Option<&Arc<Source>>> {
+        self.by_name.get(name).map(Option::as_ref)
+    }
+
+    /// All names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.by_name.keys()
+    }
+}

@@ -1,0 +1,105 @@
+//! A policy as the compiler of the configuration hands it over, before its indexes are built.
+
+use ipnet::IpNet;
+
+use super::condition::Condition;
+use super::decision::{Refusal, RefusalId, RuleId, RuleInfo};
+use super::pattern::Pattern;
+use super::role::Roles;
+use crate::value::host::HostPattern;
+
+/// All parts of a policy.
+#[derive(Debug, Default)]
+pub struct Draft {
+    /// Every rule, by [`RuleId`].
+    pub rules: Vec<RuleInfo>,
+    /// Every refusal, by [`RefusalId`].
+    pub refusals: Vec<Refusal>,
+    /// The global denies, in the order written.
+    pub denies: Vec<Deny>,
+    /// The sites, in the order written.
+    pub sites: Vec<Site>,
+    /// The address sets, by [`super::address::SetId`].
+    pub addresses: Vec<Vec<IpNet>>,
+    /// The roles and what they hold.
+    pub roles: Roles,
+}
+
+/// A deny.
+#[derive(Debug)]
+pub struct Deny {
+    /// Its number.
+    pub rule: RuleId,
+    /// What the client is told.
+    pub refusal: RefusalId,
+    /// When it matches.
+    pub condition: Condition,
+}
+
+/// An entry of an `allow` list.
+#[derive(Debug)]
+pub struct Allow {
+    /// Its number.
+    pub rule: RuleId,
+    /// When it matches.
+    pub condition: Condition,
+}
+
+/// Who may pass where no deny matches.
+#[derive(Debug)]
+pub enum Grant {
+    /// Anyone: `allow = "anyone"`, or an answer of our own without `allow`.
+    Anyone,
+    /// Whom one of these allows.
+    Rules(Vec<Allow>),
+}
+
+/// How callers of a site can be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SignIn {
+    /// The site has no identity sources: everybody is anonymous from the start.
+    #[default]
+    Never,
+    /// Only by a client certificate, which cannot be asked for any more.
+    CertificateOnly,
+    /// By a credential that a 401 asks for.
+    Possible,
+}
+
+/// `path_reading`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PathReading {
+    /// Both readings are compared.
+    #[default]
+    Lenient,
+    /// Only the strict one counts.
+    Strict,
+}
+
+/// A site.
+#[derive(Debug)]
+pub struct Site {
+    /// Its hosts.
+    pub hosts: Vec<HostPattern>,
+    /// How its callers can be known.
+    pub sign_in: SignIn,
+    /// Whether both readings of a path are compared.
+    pub reading: PathReading,
+    /// Its denies, in the order written.
+    pub denies: Vec<Deny>,
+    /// Its routes, in the order written; a site-level `allow` is the last, `/**`.
+    pub routes: Vec<Route>,
+}
+
+/// A route.
+#[derive(Debug)]
+pub struct Route {
+    /// Which requests it owns; none where the pattern is broken (such a configuration is refused).
+    pub pattern: Option<Pattern>,
+    /// Its denies, in the order written.
+    pub denies: Vec<Deny>,
+    /// Who may pass.
+    pub grant: Grant,
+    /// What the client is told when no allow matches.
+    pub otherwise: RefusalId,
+}

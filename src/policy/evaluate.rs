@@ -1,0 +1,358 @@
+//! The plain evaluator: DESIGN section 2 as code, rule by rule.
+//!
+//! A condition *holds*, *fails* or is *open* (it depends on an identity that has not been looked at). A fact whose source
+//! failed is judged as it hurts the client most, everywhere, through every `unless`. If that refuses, and a failed fact
+//! had a part in it, everything is judged once more as such facts would help the client most: what refuses then as well
+//! has decided without them, and otherwise the answer is [`Verdict::Unavailable`].
+
+use std::cell::Cell;
+use std::net::IpAddr;
+
+use http::Method;
+use serde_json::Map;
+
+use super::address::ClassId;
+use super::condition::{AddressTest, AuthTest, Condition, Matcher, Presented, Test};
+use super::decision::{Credential, Decision, First, Place, RefusalId, RuleId, Verdict};
+use super::draft::{Allow, Deny, Grant, SignIn};
+use super::facts::{Facts, Identity, Person};
+use super::pattern::Reading;
+use super::text::Side;
+use super::{Policy, Route};
+use crate::value::region::GeoFacts;
+
+/// What a condition says of the facts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Match {
+    Holds,
+    Fails,
+    /// It depends on the identity.
+    Open,
+}
+
+impl From<bool> for Match {
+    fn from(holds: bool) -> Self {
+        if holds { Self::Holds } else { Self::Fails }
+    }
+}
+
+/// What the rules of a place say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Open,
+    Allow(Option<RuleId>),
+    Refuse(RefusalId, Option<RuleId>),
+    Unavailable,
+}
+
+impl Policy {
+    /// Judges with identity open. What is certain whoever asks is decided here, before any credential is looked at.
+    #[must_use]
+    pub fn first(&self, facts: &Facts<'_>, place: Place) -> First {
+        let decided = |verdict, rule| First::Decided(Decision { verdict, rule });
+        if self.reads_query(place) && facts.target.query_is_malformed() {
+            return decided(Verdict::BadQuery, None);
+        }
+        let identity = match self.sign_in(place) {
+            SignIn::Never => Identity::Anonymous,
+            SignIn::CertificateOnly | SignIn::Possible => Identity::Open,
+        };
+        let answer = self.answer(facts, identity, place);
+        match answer {
+            Answer::Refuse(refusal, rule) => decided(Verdict::Refuse(refusal), rule),
+            Answer::Unavailable => decided(Verdict::Unavailable, None),
+            Answer::Open | Answer::Allow(_) if place.site.is_none() => {
+                decided(Verdict::NoSite, None)
+            }
+            Answer::Open | Answer::Allow(_) if place.route.is_none() => {
+                decided(Verdict::NoRoute, None)
+            }
+            Answer::Allow(rule) => decided(Verdict::Allow, rule),
+            Answer::Open => First::SignIn,
+        }
+    }
+
+    /// Judges again, with the identity that signing in brought forth. An identity that is still open counts as anonymous.
+    #[must_use]
+    pub fn second(&self, facts: &Facts<'_>, place: Place, credential: Credential) -> Decision {
+        let (identity, stranger) = match facts.identity {
+            Identity::Open | Identity::Anonymous => (Identity::Anonymous, true),
+            Identity::Known(person) => (Identity::Known(person), false),
+            Identity::Failed => (Identity::Failed, false),
+        };
+        let asked = match (self.sign_in(place), credential) {
+            (SignIn::CertificateOnly, _) => Verdict::CertificateRequired,
+            (SignIn::Never | SignIn::Possible, Credential::Invalid) => Verdict::InvalidToken,
+            (SignIn::Never | SignIn::Possible, Credential::Absent) => Verdict::NotAuthenticated,
+        };
+        let (verdict, rule) = match self.answer(facts, identity, place) {
+            Answer::Allow(rule) => (Verdict::Allow, rule),
+            Answer::Unavailable => (Verdict::Unavailable, None),
+            // It was open before, so some identity could pass; unless the answer hides from strangers.
+            Answer::Refuse(refusal, _) if stranger && !self.refusal(refusal).status.hides() => {
+                (asked, None)
+            }
+            Answer::Refuse(refusal, rule) => (Verdict::Refuse(refusal), rule),
+            // Nothing is open once the identity is known.
+            Answer::Open => (asked, None),
+        };
+        Decision { verdict, rule }
+    }
+
+    fn answer(&self, facts: &Facts<'_>, identity: Identity<'_>, place: Place) -> Answer {
+        let route = self.route_at(place);
+        let worst = Judge::new(self, facts, identity, Failed::Hurts);
+        let denied = worst.denies(self.denies_at(place));
+        let granted = match denied {
+            Denied::By(..) => Granted::Never,
+            Denied::Open | Denied::Never => worst.allows(route),
+        };
+        let refused_by = match (denied, granted) {
+            (Denied::Never, Granted::By(rule)) => return Answer::Allow(rule),
+            (Denied::Never | Denied::Open, Granted::By(_) | Granted::Open) => return Answer::Open,
+            (Denied::By(refusal, rule), _) => Some((refusal, rule)),
+            (Denied::Never | Denied::Open, Granted::Never) => None,
+        };
+        let refused_by = if worst.touched.get() {
+            let best = Judge::new(self, facts, identity, Failed::Helps);
+            match best.denies(self.denies_at(place)) {
+                Denied::By(refusal, rule) => Some((refusal, rule)),
+                Denied::Never | Denied::Open => match best.allows(route) {
+                    Granted::Never => None,
+                    Granted::By(_) | Granted::Open => return Answer::Unavailable,
+                },
+            }
+        } else {
+            refused_by
+        };
+        match (refused_by, route) {
+            (Some((refusal, rule)), _) => Answer::Refuse(refusal, Some(rule)),
+            (None, Some(route)) => Answer::Refuse(route.otherwise, None),
+            // Where no route is, anyone would be granted.
+            (None, None) => Answer::Unavailable,
+        }
+    }
+}
+
+/// What the denies of a place say.
+#[derive(Debug, Clone, Copy)]
+enum Denied {
+    By(RefusalId, RuleId),
+    Open,
+    Never,
+}
+
+/// What the allows of a place say.
+#[derive(Debug, Clone, Copy)]
+enum Granted {
+    By(Option<RuleId>),
+    Open,
+    Never,
+}
+
+/// How failed facts are judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failed {
+    /// As it hurts the client most: how it must be.
+    Hurts,
+    /// As it would help the client most: to see whether they decided.
+    Helps,
+}
+
+/// One judgement of one request.
+struct Judge<'j> {
+    policy: &'j Policy,
+    facts: &'j Facts<'j>,
+    identity: Identity<'j>,
+    failed: Failed,
+    /// Whether a failed fact was met.
+    touched: Cell<bool>,
+    client: Cell<Option<ClassId>>,
+    peer: Cell<Option<ClassId>>,
+}
+
+impl<'j> Judge<'j> {
+    const fn new(
+        policy: &'j Policy,
+        facts: &'j Facts<'j>,
+        identity: Identity<'j>,
+        failed: Failed,
+    ) -> Self {
+        Self {
+            policy,
+            facts,
+            identity,
+            failed,
+            touched: Cell::new(false),
+            client: Cell::new(None),
+            peer: Cell::new(None),
+        }
+    }
+
+    /// The first deny that holds; rules behind it cannot change that.
+    fn denies<'d>(&self, denies: impl Iterator<Item = &'d Deny>) -> Denied {
+        let mut answer = Denied::Never;
+        for deny in denies {
+            match self.condition(&deny.condition, Side::Hurts) {
+                Match::Holds => return Denied::By(deny.refusal, deny.rule),
+                Match::Open => answer = Denied::Open,
+                Match::Fails => {}
+            }
+        }
+        answer
+    }
+
+    fn allows(&self, route: Option<&Route>) -> Granted {
+        let Some(Grant::Rules(allows)) = route.map(|route| &route.grant) else {
+            return Granted::By(None);
+        };
+        let mut answer = Granted::Never;
+        for Allow { rule, condition } in allows {
+            match self.condition(condition, Side::Helps) {
+                Match::Holds => return Granted::By(Some(*rule)),
+                Match::Open => answer = Granted::Open,
+                Match::Fails => {}
+            }
+        }
+        answer
+    }
+
+    fn condition(&self, condition: &Condition, side: Side) -> Match {
+        if condition.until.is_some_and(|end| self.facts.now >= end) {
+            return Match::Fails;
+        }
+        let mut answer = Match::Holds;
+        for test in &condition.tests {
+            match self.test(test, side) {
+                Match::Fails => return Match::Fails,
+                Match::Open => answer = Match::Open,
+                Match::Holds => {}
+            }
+        }
+        for excepted in &condition.unless {
+            match self.condition(excepted, side.other()) {
+                Match::Holds => return Match::Fails,
+                Match::Open => answer = Match::Open,
+                Match::Fails => {}
+            }
+        }
+        answer
+    }
+
+    fn test(&self, test: &Test, side: Side) -> Match {
+        let facts = self.facts;
+        match &test.matcher {
+            Matcher::Client(test) => self.address(*test, &self.client, facts.client, side),
+            Matcher::Peer(test) => self.address(*test, &self.peer, facts.peer, side),
+            Matcher::Country(wanted) => self.geo(GeoFacts::COUNTRY, side, || {
+                let country = facts.region().country;
+                country.map_or(wanted.unlisted, |country| wanted.contains(country))
+            }),
+            Matcher::Continent(wanted) => self.geo(GeoFacts::CONTINENT, side, || {
+                let continent = facts.region().continent;
+                continent.map_or(wanted.unlisted, |held| wanted.codes.contains(&held))
+            }),
+            Matcher::Subdivision(wanted) => self.geo(GeoFacts::SUBDIVISION, side, || {
+                let mut held = facts.region().subdivisions.iter().flatten();
+                held.any(|held| wanted.contains(held))
+            }),
+            Matcher::Asn(wanted) => self.geo(GeoFacts::ASN, side, || {
+                let asn = facts.region().asn;
+                asn.map_or(wanted.unlisted, |asn| {
+                    wanted.numbers.binary_search(&asn).is_ok()
+                })
+            }),
+            Matcher::Anonymizer(wanted) => self.geo(GeoFacts::ANONYMIZER, side, || {
+                facts.region().anonymizer.intersects(*wanted)
+            }),
+            Matcher::Role(wanted) => self.person(side, |person| {
+                person.is_some_and(|person| person.roles.intersects(wanted))
+            }),
+            Matcher::User(wanted) => self.person(side, |person| {
+                person.is_some_and(|person| wanted.binary_search(&person.principal.user).is_ok())
+            }),
+            Matcher::Auth(wanted) => self.person(side, |person| auth(wanted, person)),
+            Matcher::Claim(wanted) => self.person(side, |person| match person {
+                Some(person) => wanted.matches(&person.principal.claims),
+                None => wanted.matches(&Map::new()),
+            }),
+            Matcher::Device(wanted) => self.person(side, |person| match person {
+                Some(person) => wanted.matches(&person.principal.device),
+                None => wanted.matches(&Map::new()),
+            }),
+            Matcher::Method(wanted) => {
+                let held = facts.method;
+                let covered = *held == Method::HEAD && wanted.contains(&Method::GET);
+                (covered || wanted.contains(held)).into()
+            }
+            Matcher::Host(wanted) => wanted.iter().any(|host| host.matches(facts.host)).into(),
+            Matcher::Scheme(wanted) => wanted.contains(&facts.scheme).into(),
+            Matcher::Path(wanted) => wanted.matches(facts.target, Reading::Strict).into(),
+            Matcher::Header(name, wanted) => wanted.header(facts.headers, name, side).into(),
+            Matcher::Query(name, wanted) => wanted.query(facts.target.query(), name, side).into(),
+            Matcher::Cookie(name, wanted) => wanted.cookie(facts.headers, name, side).into(),
+            Matcher::Time(windows) => windows.iter().any(|w| w.contains(facts.now)).into(),
+            Matcher::TlsVersion(wanted) => facts
+                .tls
+                .is_some_and(|tls| wanted.contains(&tls.version))
+                .into(),
+            Matcher::ClientCertificate(wanted) => {
+                let held = facts.tls.is_some_and(|tls| tls.client_cert);
+                (held == (*wanted == Presented::Presented)).into()
+            }
+            Matcher::WebSocket => facts.websocket.into(),
+        }
+    }
+
+    fn address(
+        &self,
+        test: AddressTest,
+        known: &Cell<Option<ClassId>>,
+        address: IpAddr,
+        side: Side,
+    ) -> Match {
+        let addresses = &self.policy.addresses;
+        let class = known.get().unwrap_or_else(|| addresses.class(address));
+        known.set(Some(class));
+        if addresses.contains(test.set, class) {
+            Match::Holds
+        } else if test.incomplete {
+            self.unknown(side)
+        } else {
+            Match::Fails
+        }
+    }
+
+    fn geo(&self, fact: GeoFacts, side: Side, judge: impl FnOnce() -> bool) -> Match {
+        if self.facts.region().failed.intersects(fact) {
+            self.unknown(side)
+        } else {
+            judge().into()
+        }
+    }
+
+    fn person(&self, side: Side, judge: impl FnOnce(Option<&Person>) -> bool) -> Match {
+        match self.identity {
+            Identity::Open => Match::Open,
+            Identity::Failed => self.unknown(side),
+            Identity::Anonymous => judge(None).into(),
+            Identity::Known(person) => judge(Some(person)).into(),
+        }
+    }
+
+    /// What a failed fact makes of a test.
+    fn unknown(&self, side: Side) -> Match {
+        self.touched.set(true);
+        match (self.failed, side) {
+            (Failed::Hurts, Side::Hurts) | (Failed::Helps, Side::Helps) => Match::Holds,
+            (Failed::Hurts, Side::Helps) | (Failed::Helps, Side::Hurts) => Match::Fails,
+        }
+    }
+}
+
+fn auth(wanted: &AuthTest, person: Option<&Person>) -> bool {
+    match person {
+        None => wanted.none,
+        Some(person) => wanted.any || wanted.sources.contains(&person.principal.source),
+    }
+}

@@ -1,0 +1,123 @@
+//! Which site and route own a request, and whether its path reads the same way wherever policy looks at it.
+
+use std::collections::HashMap;
+
+use thiserror::Error;
+
+use super::Policy;
+use super::condition::{Condition, Matcher};
+use super::decision::{Place, SiteId};
+use super::draft::PathReading;
+use super::pattern::Reading;
+use crate::value::host::HostPattern;
+use crate::value::path::Target;
+
+/// The two readings of the path meet different rules: the request is refused with 400 `ambiguous_path`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the path reads differently in two ways")]
+pub struct Ambiguous;
+
+/// Sites by host: exact beats the longest wildcard beats `*`.
+#[derive(Debug, Default)]
+pub(super) struct Hosts {
+    exact: HashMap<Box<str>, SiteId, foldhash::fast::RandomState>,
+    under: HashMap<Box<str>, SiteId, foldhash::fast::RandomState>,
+    /// Labels of the longest wildcard: no longer suffix is worth a look.
+    deepest: usize,
+    any: Option<SiteId>,
+}
+
+impl Hosts {
+    /// Adds a pattern; the first site that names one keeps it.
+    pub(super) fn insert(&mut self, pattern: &HostPattern, site: SiteId) {
+        match pattern {
+            HostPattern::Exact(host) => {
+                self.exact.entry(host.clone()).or_insert(site);
+            }
+            HostPattern::Under(parent) => {
+                self.deepest = self.deepest.max(parent.split('.').count());
+                self.under.entry(parent.clone()).or_insert(site);
+            }
+            HostPattern::Any => {
+                self.any.get_or_insert(site);
+            }
+        }
+    }
+
+    fn find(&self, host: &str) -> Option<SiteId> {
+        if let Some(site) = self.exact.get(host) {
+            return Some(*site);
+        }
+        if self.deepest > 0 {
+            let labels = host.split('.').count();
+            let mut rest = host;
+            for left in (1..labels).rev() {
+                let (_, parent) = rest.split_once('.')?;
+                rest = parent;
+                if left <= self.deepest
+                    && let Some(site) = self.under.get(rest)
+                {
+                    return Some(*site);
+                }
+            }
+        }
+        self.any
+    }
+}
+
+impl Policy {
+    /// The site and route that own a request. `host` is in the form that is judged: see [`crate::value::host`].
+    ///
+    /// # Errors
+    /// Where the two readings of the path belong to different routes, or differ for a `path` condition of the global rules,
+    /// of the site or of the owning route; a site with `path_reading = "strict"` is spared.
+    pub fn locate(&self, host: &str, target: &Target<'_>) -> Result<Place, Ambiguous> {
+        let id = self.hosts.find(host);
+        let Some((id, site)) = id.and_then(|id| Some((id, self.site(id)?))) else {
+            if !(target.is_plain() && self.plain)
+                && differs(&self.conditions(Place::default()), target)
+            {
+                return Err(Ambiguous);
+            }
+            return Ok(Place::default());
+        };
+        let route = site.index.owner(target, Reading::Strict);
+        let place = Place {
+            site: Some(id),
+            route,
+        };
+        let compared = match site.reading {
+            PathReading::Strict => false,
+            PathReading::Lenient => !(target.is_plain() && self.plain && site.plain),
+        };
+        if compared
+            && (site.index.owner(target, Reading::Lenient) != route
+                || differs(&self.conditions(place), target))
+        {
+            return Err(Ambiguous);
+        }
+        Ok(place)
+    }
+
+    /// Every condition that may judge a request at a place.
+    fn conditions(&self, place: Place) -> Vec<&Condition> {
+        let denies = self.denies_at(place).map(|deny| &deny.condition);
+        let allows = self.route_at(place).map(|route| route.allows());
+        let allows = allows.into_iter().flatten().map(|allow| &allow.condition);
+        denies.chain(allows).collect()
+    }
+}
+
+/// Whether a `path` test answers differently for the two readings.
+fn differs(conditions: &[&Condition], target: &Target<'_>) -> bool {
+    let mut differs = false;
+    for condition in conditions {
+        condition.every_test(&mut |test| {
+            if let Matcher::Path(path) = &test.matcher {
+                differs |=
+                    path.matches(target, Reading::Strict) != path.matches(target, Reading::Lenient);
+            }
+        });
+    }
+    differs
+}

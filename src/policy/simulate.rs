@@ -1,0 +1,168 @@
+//! A request that nobody sent, judged as if it had been: for policy tests and, later, `explain`.
+
+use std::cell::OnceCell;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{HeaderMap, Method};
+use jiff::Timestamp;
+
+use super::facts::{Scheme, TlsFacts};
+use super::{Credential, Decision, Facts, First, Identity, Place, Policy, RefusalStatus, Verdict};
+use crate::value::path::{PathError, Target};
+use crate::value::principal::Principal;
+use crate::value::reason::Reason;
+use crate::value::region::Region;
+
+/// A request as facts.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// The host, in the form that is judged.
+    pub host: String,
+    /// Path and query as a client would send them.
+    pub target: String,
+    /// The method.
+    pub method: Method,
+    /// The client address.
+    pub client: IpAddr,
+    /// Who opened the connection.
+    pub peer: IpAddr,
+    /// The region of the client address.
+    pub region: Region,
+    /// The scheme.
+    pub scheme: Scheme,
+    /// TLS, or clear text.
+    pub tls: Option<TlsFacts>,
+    /// Header fields, cookies among them.
+    pub headers: HeaderMap,
+    /// Whether a WebSocket is asked for.
+    pub websocket: bool,
+    /// When.
+    pub now: Timestamp,
+    /// Who asks.
+    pub caller: Caller,
+}
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub enum Caller {
+    /// Somebody without a credential.
+    Nobody,
+    /// Somebody whose credential is not valid.
+    Invalid,
+    /// Somebody whose credential only a failed source could judge.
+    Failed,
+    /// Somebody known.
+    Known(Arc<Principal>),
+}
+
+/// How a request ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its path cannot be read in one way only.
+    Malformed(PathError),
+    /// The two readings of its path meet different rules.
+    Ambiguous,
+    /// It was judged.
+    Judged {
+        /// Where.
+        place: Place,
+        /// How.
+        decision: Decision,
+        /// Whether the credential was looked at.
+        verified: bool,
+    },
+}
+
+/// Judges a request.
+#[must_use]
+pub fn judge(policy: &Policy, asked: &Asked) -> Outcome {
+    let target = match Target::read(&asked.target) {
+        Ok(target) => target,
+        Err(error) => return Outcome::Malformed(error),
+    };
+    let Ok(place) = policy.locate(&asked.host, &target) else {
+        return Outcome::Ambiguous;
+    };
+    let lookup = |_: IpAddr| asked.region;
+    let mut facts = Facts {
+        peer: asked.peer.to_canonical(),
+        client: asked.client.to_canonical(),
+        method: &asked.method,
+        scheme: asked.scheme,
+        host: &asked.host,
+        target: &target,
+        headers: &asked.headers,
+        tls: asked.tls,
+        websocket: asked.websocket,
+        now: asked.now,
+        identity: Identity::Open,
+        lookup: &lookup,
+        region: OnceCell::new(),
+    };
+    let person;
+    let (decision, verified) = match policy.first(&facts, place) {
+        First::Decided(decision) => (decision, false),
+        First::SignIn => {
+            let mut credential = Credential::Absent;
+            facts.identity = match &asked.caller {
+                Caller::Nobody => Identity::Anonymous,
+                Caller::Invalid => {
+                    credential = Credential::Invalid;
+                    Identity::Anonymous
+                }
+                Caller::Failed => Identity::Failed,
+                Caller::Known(principal) => {
+                    person = policy.person(Arc::clone(principal));
+                    Identity::Known(&person)
+                }
+            };
+            (policy.second(&facts, place, credential), true)
+        }
+    };
+    Outcome::Judged {
+        place,
+        decision,
+        verified,
+    }
+}
+
+impl Outcome {
+    /// The status that answers; none where the request passes. `Close` counts as 444.
+    #[must_use]
+    pub fn status(&self, policy: &Policy) -> Option<u16> {
+        match self {
+            Self::Malformed(_) | Self::Ambiguous => Some(400),
+            Self::Judged { decision, .. } => match decision.verdict {
+                Verdict::Allow => None,
+                Verdict::Refuse(id) => Some(policy.refusal(id).status.code()),
+                Verdict::NotAuthenticated | Verdict::InvalidToken => Some(401),
+                Verdict::CertificateRequired => Some(RefusalStatus::Forbidden.code()),
+                Verdict::Unavailable => Some(503),
+                Verdict::NoSite => Some(421),
+                Verdict::NoRoute => Some(RefusalStatus::NotFound.code()),
+                Verdict::BadQuery => Some(400),
+            },
+        }
+    }
+
+    /// The public reason; none where the request passes.
+    #[must_use]
+    pub fn reason(&self, policy: &Policy) -> Option<Reason> {
+        Some(match self {
+            Self::Malformed(_) => Reason::fixed("malformed_request"),
+            Self::Ambiguous => Reason::fixed("ambiguous_path"),
+            Self::Judged { decision, .. } => match decision.verdict {
+                Verdict::Allow => return None,
+                Verdict::Refuse(id) => policy.refusal(id).reason.clone(),
+                Verdict::NotAuthenticated => Reason::NOT_AUTHENTICATED,
+                Verdict::InvalidToken => Reason::INVALID_TOKEN,
+                Verdict::CertificateRequired => Reason::CERTIFICATE_REQUIRED,
+                Verdict::Unavailable => Reason::FACT_UNAVAILABLE,
+                Verdict::NoSite => Reason::MISDIRECTED,
+                Verdict::NoRoute => Reason::NO_ROUTE,
+                Verdict::BadQuery => Reason::fixed("malformed_query"),
+            },
+        })
+    }
+}
