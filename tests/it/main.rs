@@ -9,18 +9,23 @@
     clippy::print_stdout,
     clippy::cast_possible_truncation,
     clippy::needless_pass_by_value,
+    clippy::wildcard_enum_match_arm,
     reason = "tests may stop at the first surprise, and say what they saw"
 )]
 
 mod support;
 
+mod address;
 mod conformance;
 mod denial;
+mod fields;
 mod golden;
 mod http1;
+mod identity;
 mod limits;
 mod log;
-mod policy_http;
+mod paths;
 mod reload;
 mod resilience;
+mod routing;
 mod tls;

@@ -56,7 +56,7 @@ pub(crate) struct Response {
 pub(crate) struct Broken {
     pub(crate) end: End,
     /// What there was of it, if its head came.
-    pub(crate) partial: Option<Response>,
+    pub(crate) partial: Option<Box<Response>>,
     /// Why it is no answer, where the bytes themselves are wrong.
     pub(crate) problem: Option<String>,
 }
@@ -168,7 +168,7 @@ impl Client {
                 Ok(()) => Ok(response),
                 Err((end, problem)) => Err(Broken {
                     end,
-                    partial: Some(response),
+                    partial: Some(Box::new(response)),
                     problem,
                 }),
             };
@@ -232,7 +232,8 @@ impl Client {
         }
         self.socket
             .set_read_timeout(Some(left))
-            .map_err(|_| End::Reset)?;
+            .ok()
+            .ok_or(End::Reset)?;
         let mut piece = [0; 16 * 1024];
         loop {
             return match self.wire.read(&mut piece) {
@@ -539,7 +540,10 @@ fn framing(method: &str, response: &Response) -> Result<Framing, String> {
     }
     match lengths.first() {
         Some(length) if length.bytes().all(|b| b.is_ascii_digit()) => Ok(Framing::Length(
-            length.parse().map_err(|_| format!("length `{length}`"))?,
+            length
+                .parse()
+                .ok()
+                .ok_or_else(|| format!("length `{length}`"))?,
         )),
         Some(length) => Err(format!("length `{length}`")),
         None => Ok(Framing::Close),

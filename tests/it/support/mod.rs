@@ -5,6 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use portcullis::client::geo;
+
 pub(crate) mod certs;
 pub(crate) mod client;
 pub(crate) mod gate;
@@ -83,10 +85,22 @@ pub(crate) fn golden(folder: &str) -> PathBuf {
         .join(folder)
 }
 
-/// MaxMind's country test database, where the shared data is at hand.
-pub(crate) fn country_database() -> Option<PathBuf> {
-    let file = shared("data/mmdb/good")?.join("GeoLite2-Country-Test.mmdb");
-    file.is_file().then_some(file)
+/// MaxMind's country test database where the shared data is at hand, else one of ours with the same facts in `folder`.
+pub(crate) fn country_database(folder: &Path) -> PathBuf {
+    if let Some(file) = shared("data/mmdb/good").map(|good| good.join("GeoLite2-Country-Test.mmdb"))
+        && file.is_file()
+    {
+        return file;
+    }
+    let entries = geo::csv::parse(COUNTRIES).unwrap();
+    let label = geo::writer::Label {
+        kind: "Portcullis-Test",
+        description: "Countries for tests",
+        build_epoch: tokens::now(),
+    };
+    let file = folder.join("countries.mmdb");
+    std::fs::write(&file, geo::writer::write(&entries, &label).unwrap()).unwrap();
+    file
 }
 
 /// A loopback port that refuses connections for as long as the value lives.
@@ -106,3 +120,16 @@ impl Refusing {
         self.0.local_addr().unwrap().as_socket().unwrap().port()
     }
 }
+
+/// What the tests know of MaxMind's test networks.
+const COUNTRIES: &str = "network,country,continent,subdivision,asn,as_org,anonymizers
+81.2.69.142/31,GB,EU,,,,
+81.2.69.144/28,GB,EU,,,,
+81.2.69.160/27,GB,EU,,,,
+81.2.69.192/28,GB,EU,,,,
+2a02:d3c0::/29,GB,EU,,,,
+89.160.20.112/28,SE,EU,,,,
+89.160.20.128/25,SE,EU,,,,
+216.160.83.56/29,US,NA,,,,
+2a02:d500::/29,,EU,,,,
+";

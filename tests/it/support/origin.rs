@@ -22,8 +22,6 @@ pub(crate) struct Origin {
 /// One request as it reached the origin.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seen {
-    /// Which connection brought it, from 0.
-    pub(crate) connection: usize,
     /// Its exact bytes, as far as `KEPT`.
     pub(crate) raw: Vec<u8>,
     pub(crate) method: String,
@@ -284,7 +282,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         if shared.stop.load(Ordering::SeqCst) {
             return;
         }
-        let number = shared.connections.fetch_add(1, Ordering::SeqCst);
+        shared.connections.fetch_add(1, Ordering::SeqCst);
         shared.open.fetch_add(1, Ordering::SeqCst);
         let shared = Arc::clone(shared);
         thread::spawn(move || {
@@ -297,7 +295,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
                 buffer: Vec::new(),
                 shared: Arc::clone(&shared),
             };
-            line.serve(number);
+            line.serve();
             drop(line);
             shared.open.fetch_sub(1, Ordering::SeqCst);
         });
@@ -305,10 +303,10 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 }
 
 impl Line {
-    fn serve(&mut self, connection: usize) {
+    fn serve(&mut self) {
         let mut on_connection = 0;
         loop {
-            let Some(seen) = self.head(connection) else {
+            let Some(seen) = self.head() else {
                 return;
             };
             on_connection += 1;
@@ -372,18 +370,17 @@ impl Line {
     }
 
     /// The next head; `None` where the connection ended between requests.
-    fn head(&mut self, connection: usize) -> Option<Seen> {
+    fn head(&mut self) -> Option<Seen> {
         loop {
             if let Some(end) = head_end(&self.buffer) {
                 let raw: Vec<u8> = self.buffer.drain(..end).collect();
-                return Some(read_head(connection, raw));
+                return Some(read_head(raw));
             }
             if !self.fill() {
                 if self.buffer.is_empty() {
                     return None;
                 }
                 return Some(Seen {
-                    connection,
                     raw: std::mem::take(&mut self.buffer),
                     ended: true,
                     problems: vec![NO_HEAD.into()],
@@ -536,7 +533,7 @@ fn head_end(bytes: &[u8]) -> Option<usize> {
     None
 }
 
-fn read_head(connection: usize, raw: Vec<u8>) -> Seen {
+fn read_head(raw: Vec<u8>) -> Seen {
     let mut problems = Vec::new();
     let whole = text(&raw);
     let bare = whole.replace("\r\n", "");
@@ -554,7 +551,6 @@ fn read_head(connection: usize, raw: Vec<u8>) -> Seen {
     let [method, target, version] = words[..] else {
         problems.push(format!("request line of {} words", words.len()));
         return Seen {
-            connection,
             raw,
             problems,
             ..Seen::default()
@@ -571,7 +567,6 @@ fn read_head(connection: usize, raw: Vec<u8>) -> Seen {
         .collect();
     judge(&fields, &mut problems);
     Seen {
-        connection,
         method: method.into(),
         target: target.into(),
         version: version.into(),
