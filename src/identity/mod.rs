@@ -3,3 +3,7 @@
 /// The identity sources of one site, in the order tried.
 #[derive(Debug, Default)]
 pub struct Authenticator;
+
+/// Every identity source of a configuration.
+#[derive(Debug, Default)]
+pub struct Sources;
