@@ -5,9 +5,83 @@
 
 pub mod compile;
 pub mod context;
+pub mod defaults;
 pub mod diagnostic;
+pub mod effective;
+pub mod nearest;
 pub mod node;
+pub mod raw;
+pub mod schema;
+pub mod source;
 
-pub use context::Context;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use crate::snapshot::Snapshot;
+
+pub use context::{Context, Memory};
 pub use diagnostic::{Diagnostic, Report, Severity};
 pub use node::{Node, Span, Table, Value};
+pub use source::Input;
+
+/// What a load gives.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration, unless the report refuses it.
+    pub snapshot: Option<Snapshot>,
+    /// Every finding, sorted by place.
+    pub report: Report,
+    /// What the next load falls back on.
+    pub memory: Memory,
+    /// Files and folders whose change means a new load. Also known where the configuration is refused: mending one of them
+    /// mends it.
+    pub watch: Vec<PathBuf>,
+    /// The tree as read, for those who show it.
+    pub root: Table,
+}
+
+/// Loads a configuration: reads it, checks it and compiles it.
+///
+/// `memory` is what the load before left; `generation` becomes the snapshot's number; `now` is what dates are judged by.
+#[must_use]
+pub fn load(input: Input, memory: Memory, generation: u64, now: Timestamp) -> Loaded {
+    load_with(input, memory, generation, now, &|name| {
+        std::env::var(name).ok()
+    })
+}
+
+fn load_with(
+    input: Input,
+    memory: Memory,
+    generation: u64,
+    now: Timestamp,
+    variables: source::Variables<'_>,
+) -> Loaded {
+    let mut cx = Context {
+        memory,
+        now,
+        ..Context::default()
+    };
+    let root = source::read(input, variables, &mut cx);
+    // Where nothing could be read, "there is no listener" would only hide the one finding that matters.
+    let snapshot = if cx.report.files.is_empty() {
+        None
+    } else {
+        raw::walk::check(&root, &mut cx);
+        compile::snapshot(&root, generation, &mut cx)
+    };
+    cx.report.sort();
+    cx.watch.sort();
+    cx.watch.dedup();
+    Loaded {
+        snapshot: snapshot.filter(|_| !cx.report.refused()),
+        report: cx.report,
+        memory: cx.memory,
+        watch: cx.watch,
+        root,
+    }
+}
+
+#[cfg(test)]
+mod tests;

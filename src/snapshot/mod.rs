@@ -138,6 +138,9 @@ pub struct Site {
     pub headers_to_upstream: IdentityHeaders,
     /// Whether the `Authorization` field goes upstream.
     pub forward_credential: bool,
+    /// Fields that carry credentials of the site's sources and do not go upstream, sorted; holds `authorization` exactly
+    /// where `forward_credential` is false.
+    pub credential_headers: Vec<HeaderName>,
     /// Send `Forwarded` (RFC 7239).
     pub forwarded: bool,
     /// Send `Via` (RFC 9110 §7.6.3).
@@ -176,6 +179,10 @@ pub struct Route {
     pub response_timeout: Option<Duration>,
     /// Time to connect, if the route or site overrides the upstream's.
     pub connect_timeout: Option<Duration>,
+    /// Time between two reads of a request body, if the route or site overrides `[server.limits]`.
+    pub body_timeout: Option<Duration>,
+    /// Time an upgraded connection or event stream may idle, if the route or site overrides `[server.limits]`.
+    pub stream_idle_timeout: Option<Duration>,
     /// What a refused client sees, if the route says so.
     pub denial: Option<notice::Denial>,
 }

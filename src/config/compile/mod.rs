@@ -1,11 +1,104 @@
 //! From checked tables to a snapshot. One file per section; each adds its findings to the context and goes on.
 
 pub mod access_log;
+pub mod answer;
 pub mod client;
 pub mod denial;
 mod files;
 pub mod geoip;
 pub mod identity;
+pub mod listener;
 pub mod rules;
+pub mod server;
 pub mod sets;
+pub mod site;
 pub mod tls;
+pub mod upstream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::node::{Node, Table};
+use super::{Context, Diagnostic};
+use crate::snapshot::notice::Denial;
+use crate::snapshot::{HeaderEdits, Snapshot};
+use crate::value::duration;
+use crate::value::size::Size;
+
+/// Compiles a whole configuration. Nothing where it is refused.
+pub(crate) fn snapshot(root: &Table, generation: u64, cx: &mut Context) -> Option<Snapshot> {
+    let server = server::compile(root.table("server"), cx);
+    let admin = server::admin(root.table("admin"), cx);
+    let trust = client::compile(root, cx);
+    let geo = geoip::compile(root, cx);
+    let policy = rules::compile(root, geo.provides(), cx);
+    let access_logs = access_log::compile(root, cx);
+    let sources = identity::compile(root, cx);
+    let upstreams = upstream::compile(root, cx);
+    let listeners = listener::compile(root, cx);
+    let denial = denial::compile(root.table("denial"), &Denial::default(), cx);
+    let surroundings = site::Surroundings {
+        root,
+        limits: &server.limits,
+        upstreams: &upstreams,
+        denial: &denial,
+    };
+    let compiled = site::compile(&surroundings, &sources, cx);
+    if cx.report.refused() {
+        return None;
+    }
+    let mut watch = cx.watch.clone();
+    watch.sort();
+    watch.dedup();
+    Some(Snapshot {
+        generation,
+        server,
+        admin,
+        listeners,
+        trust,
+        geo,
+        geo_log: root
+            .table("geoip")
+            .and_then(|geoip| geoip.bool("log"))
+            .unwrap_or(false),
+        policy,
+        sites: compiled.sites,
+        upstreams,
+        access_logs,
+        denial,
+        pages: Arc::new(std::mem::take(&mut cx.pages)),
+        response_headers: HeaderEdits::default(),
+        stripped: compiled.stripped,
+        watch,
+    })
+}
+
+/// A duration as written; nothing where it is absent, or reported already.
+pub(crate) fn duration(table: &Table, key: &str) -> Option<Duration> {
+    duration::parse(table.str(key)?).ok()
+}
+
+/// A size in bytes as written.
+pub(crate) fn size(table: &Table, key: &str) -> Option<u64> {
+    table.str(key)?.parse::<Size>().ok().map(|size| size.0)
+}
+
+/// A whole number as written.
+pub(crate) fn number<N: TryFrom<i64>>(table: &Table, key: &str) -> Option<N> {
+    N::try_from(table.int(key)?).ok()
+}
+
+/// A header's name, or a finding.
+pub(crate) fn header_name(node: &Node, cx: &mut Context) -> Option<http::HeaderName> {
+    let text = node.as_str()?;
+    if let Ok(name) = http::HeaderName::try_from(text) {
+        return Some(name);
+    }
+    let shown = cx.written(node.span, text);
+    let message = format!("`{shown}` is no name of a header");
+    cx.say(
+        Diagnostic::error("bad-header-name", node.span, message)
+            .help("a name has letters, digits and `-`"),
+    );
+    None
+}

@@ -1,0 +1,90 @@
+//! `[[listener]]`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::tls;
+use crate::config::node::{Node, Span, Table};
+use crate::config::{Context, Diagnostic};
+use crate::snapshot::Listener;
+
+/// Compiles every listener.
+pub(super) fn compile(root: &Table, cx: &mut Context) -> Vec<Arc<Listener>> {
+    let mut listeners = Vec::new();
+    let mut taken: Vec<(SocketAddr, Span)> = Vec::new();
+    for table in root.tables("listener") {
+        let tls = table.table("tls").map(|table| secured(table, cx));
+        let redirect_https = table.entry("redirect_https");
+        if let Some(entry) = redirect_https
+            && entry.node.as_bool() == Some(true)
+            && tls.is_some()
+        {
+            let message = "a listener with `tls` cannot redirect to https: that is itself";
+            cx.error("redirect-loop", entry.key_span, message);
+        }
+        let Some(node) = table.get("address") else {
+            continue;
+        };
+        let Some(address) = address(node, cx) else {
+            continue;
+        };
+        let canonical = SocketAddr::new(address.ip().to_canonical(), address.port());
+        match taken.iter().find(|(other, _)| *other == canonical) {
+            Some((_, first)) if address.port() != 0 => {
+                let message = format!("another listener has the address `{address}`");
+                let finding = Diagnostic::error("duplicate-listener", node.span, message);
+                cx.say(finding.related(*first, "first written here"));
+            }
+            Some(_) | None => taken.push((canonical, node.span)),
+        }
+        listeners.push(Arc::new(Listener {
+            address,
+            // `secured` reports whatever gives nothing here, so such a listener is never published as clear text.
+            tls: tls.flatten(),
+            redirect_https: table.bool("redirect_https").unwrap_or(false),
+            reuseport: table.bool("reuseport").unwrap_or(false),
+            proxy_protocol: table.str("proxy_protocol") == Some("required"),
+        }));
+    }
+    if root.tables("listener").next().is_none() {
+        let finding = Diagnostic::global("no-listener", "there is no `[[listener]]`");
+        cx.say(finding.help("write `[[listener]]` and `address = \"0.0.0.0:8080\"`"));
+    }
+    listeners
+}
+
+/// TLS settings, or a finding: never nothing without a word.
+fn secured(table: &Table, cx: &mut Context) -> Option<Arc<crate::snapshot::tls::ServerTls>> {
+    let compiled = tls::server(table, cx);
+    if compiled.is_none() && !cx.report.refused() {
+        cx.error("bad-tls", table.span, "these TLS settings cannot be used");
+    }
+    compiled
+}
+
+fn address(node: &Node, cx: &mut Context) -> Option<SocketAddr> {
+    let text = node.as_str()?;
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    let help = if let Some(port) = text.strip_prefix(':').or_else(|| text.strip_prefix("*:"))
+        && port.parse::<u16>().is_ok()
+    {
+        format!("write `0.0.0.0:{port}`, or `[::]:{port}` for IPv6 as well")
+    } else if text.parse::<u16>().is_ok() {
+        format!("write `0.0.0.0:{text}`, or `127.0.0.1:{text}` for this machine only")
+    } else if let Some(port) = text.strip_prefix("localhost:") {
+        format!("write `127.0.0.1:{port}` or `[::1]:{port}`")
+    } else if let Ok(address) = text.parse::<std::net::IpAddr>() {
+        format!(
+            "write the port as well: `{}`",
+            SocketAddr::new(address, 8080)
+        )
+    } else {
+        "write an address and a port, such as `0.0.0.0:443` or `[::]:443`".to_owned()
+    };
+    let shown = cx.written(node.span, text);
+    let message = format!("`{shown}` is no address to listen on");
+    cx.say(Diagnostic::error("bad-address", node.span, message).help(help));
+    None
+}

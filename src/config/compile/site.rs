@@ -1,0 +1,406 @@
+//! `[[site]]` and `[[site.route]]`: what an allowed request gets, and the settings around it. Who is allowed is the business
+//! of [`super::rules`].
+//!
+//! INVARIANT: sites stand in the order of `[[site]]` in the merged tree and routes in the order of `[[site.route]]`, with the
+//! route that a site-level `allow` means at the end. The policy numbers them in the same way.
+
+use std::sync::Arc;
+
+use http::header::{self, HeaderName};
+
+use super::{denial, duration, header_name, identity, size};
+use crate::config::compile::answer;
+use crate::config::nearest::nearest;
+use crate::config::node::{Node, Span, Table};
+use crate::config::{Context, Diagnostic};
+use crate::snapshot::notice::Denial;
+use crate::snapshot::{Answer, IdentityHeaders, Limits, Route, Site, Upstream};
+
+/// What sites are compiled with.
+pub(super) struct Surroundings<'s> {
+    /// The whole tree.
+    pub(super) root: &'s Table,
+    /// `[server.limits]`.
+    pub(super) limits: &'s Limits,
+    /// Every upstream.
+    pub(super) upstreams: &'s [Arc<Upstream>],
+    /// The global `[denial]`.
+    pub(super) denial: &'s Denial,
+}
+
+/// The sites, and what they ask of every request.
+pub(super) struct Sites {
+    /// The sites.
+    pub(super) sites: Vec<Site>,
+    /// Request headers removed from every request.
+    pub(super) stripped: Vec<HeaderName>,
+}
+
+/// Compiles every site.
+pub(super) fn compile(
+    around: &Surroundings<'_>,
+    sources: &crate::identity::Sources,
+    cx: &mut Context,
+) -> Sites {
+    let mut compiled = Sites {
+        sites: Vec::new(),
+        stripped: Vec::new(),
+    };
+    let mut hosts: Vec<(String, Span)> = Vec::new();
+    for table in around.root.tables("site") {
+        claim_hosts(table, &mut hosts, cx);
+        let headers = identity_headers(table.table("headers_to_upstream"), cx);
+        let own = [&headers.user, &headers.roles, &headers.country];
+        let named = own
+            .into_iter()
+            .flatten()
+            .chain(headers.claims.iter().map(|(_, name)| name));
+        compiled.stripped.extend(named.cloned());
+        for node in table.many("strip_headers") {
+            compiled.stripped.extend(free_header(node, cx));
+        }
+        compiled
+            .sites
+            .push(site(table, headers, around, sources, cx));
+    }
+    if around.root.tables("site").next().is_none() {
+        let finding = Diagnostic::global("no-site", "there is no `[[site]]`");
+        cx.say(
+            finding
+                .help("write `[[site]]`, `host = [\"app.example.com\"]`, `upstream` and `allow`"),
+        );
+    }
+    compiled.stripped.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    compiled.stripped.dedup();
+    compiled
+}
+
+fn site(
+    table: &Table,
+    headers_to_upstream: IdentityHeaders,
+    around: &Surroundings<'_>,
+    sources: &crate::identity::Sources,
+    cx: &mut Context,
+) -> Site {
+    let forward = Forward::read(table, around.root, cx);
+    let denial = denial::compile(table.table("denial"), around.denial, cx);
+    let name = table.many("host").next().and_then(Node::as_str);
+    Site {
+        name: Arc::from(name.unwrap_or_default()),
+        identity: identity::authenticator(table, sources, cx),
+        routes: routes(table, &denial, around, cx),
+        api: table.bool("api").unwrap_or(false),
+        headers_to_upstream,
+        forward_credential: forward.authorization,
+        credential_headers: forward.removed,
+        forwarded: table.bool("forwarded").unwrap_or(false),
+        via: table.bool("via").unwrap_or(false),
+        intercept: table
+            .table("intercept")
+            .and_then(|table| denial::intercept(table, cx)),
+        cors: table
+            .table("cors")
+            .and_then(|table| denial::cors(table, cx)),
+        denial,
+    }
+}
+
+/// Notes the hosts of a site and reports those that another site has.
+fn claim_hosts(table: &Table, taken: &mut Vec<(String, Span)>, cx: &mut Context) {
+    if let Some(node) = table.get("host")
+        && node.as_list().is_some_and(<[Node]>::is_empty)
+    {
+        cx.error("empty-list", node.span, "a site needs at least one host");
+    }
+    let before = taken.len();
+    for node in table.many("host") {
+        let Some(text) = node.as_str() else { continue };
+        let folded = fold(text);
+        let (others, own) = taken.split_at_checked(before).unwrap_or((taken, &[]));
+        if let Some((_, first)) = others.iter().find(|(host, _)| *host == folded) {
+            let message = format!("host `{text}` is on another site already");
+            let finding = Diagnostic::error("duplicate-host", node.span, message);
+            cx.say(finding.related(*first, "first written here"));
+        } else if own.iter().any(|(host, _)| *host == folded) {
+            let message = format!("host `{text}` is written twice");
+            cx.say(Diagnostic::warning("duplicate-host", node.span, message));
+        } else {
+            taken.push((folded, node.span));
+        }
+    }
+}
+
+/// The host as requests are compared: lower case, without a port, without a dot at its end.
+fn fold(host: &str) -> String {
+    let bare = match host.rsplit_once(':') {
+        Some((bare, port))
+            if port.bytes().all(|byte| byte.is_ascii_digit()) && !bare.ends_with(':') =>
+        {
+            bare
+        }
+        Some(_) | None => host,
+    };
+    bare.strip_suffix('.').unwrap_or(bare).to_ascii_lowercase()
+}
+
+fn routes(
+    table: &Table,
+    denial: &Denial,
+    around: &Surroundings<'_>,
+    cx: &mut Context,
+) -> Vec<Route> {
+    let mut routes: Vec<Route> = table
+        .tables("route")
+        .filter_map(|route| self::route(route, table, denial, around, cx))
+        .collect();
+    let Some(allow) = table.entry("allow") else {
+        return routes;
+    };
+    let everything = table
+        .tables("route")
+        .find(|route| route.str("path") == Some("/**"))
+        .and_then(|route| route.get("path"));
+    if let Some(path) = everything {
+        let message = "`allow` of a site means a route `/**`, and this site has one";
+        let finding = Diagnostic::error("allow-beside-route", allow.key_span, message);
+        cx.say(
+            finding
+                .help("move it into that route")
+                .related(path.span, "the route"),
+        );
+    }
+    match table.get("upstream") {
+        None => {
+            let message = "`allow` of a site needs its `upstream`";
+            cx.error("no-answer", allow.key_span, message);
+        }
+        Some(node) => {
+            if let Some(upstream) = upstream(node, around, cx) {
+                let implied = Table::default();
+                routes.push(Route {
+                    pattern: Arc::from("/**"),
+                    ..with_settings(
+                        Answer::Upstream(upstream),
+                        &implied,
+                        table,
+                        denial,
+                        around,
+                        cx,
+                    )
+                });
+            }
+        }
+    }
+    routes
+}
+
+fn route(
+    table: &Table,
+    site: &Table,
+    site_denial: &Denial,
+    around: &Surroundings<'_>,
+    cx: &mut Context,
+) -> Option<Route> {
+    let pattern = table.str("path").unwrap_or_default();
+    let mut written = ["upstream", "redirect", "respond"]
+        .into_iter()
+        .filter_map(|key| table.entry(key));
+    let first = written.next();
+    if let (Some(first), Some(second)) = (first, written.next()) {
+        let message = format!(
+            "route `{pattern}` has two answers, `{}` and `{}`",
+            first.key, second.key
+        );
+        let finding = Diagnostic::error("two-answers", second.key_span, message);
+        cx.say(finding.related(first.key_span, "the other"));
+    }
+    let answer =
+        match first.map(|entry| (entry.key.as_str(), &entry.node)) {
+            Some(("redirect", node)) => answer::redirect(node.as_table()?, cx)?,
+            Some(("respond", node)) => answer::respond(node.as_table()?, cx)?,
+            Some((_, node)) => forwarded(table, pattern, node, around, cx)?,
+            None => match site.get("upstream") {
+                Some(node) => forwarded(table, pattern, node, around, cx)?,
+                None => {
+                    let message = format!("route `{pattern}` has no answer");
+                    let finding = Diagnostic::error("no-answer", table.span, message);
+                    cx.say(finding.help(
+                        "write `upstream`, `redirect` or `respond`, or `upstream` in its site",
+                    ));
+                    return None;
+                }
+            },
+        };
+    Some(with_settings(answer, table, site, site_denial, around, cx))
+}
+
+fn forwarded(
+    route: &Table,
+    pattern: &str,
+    node: &Node,
+    around: &Surroundings<'_>,
+    cx: &mut Context,
+) -> Option<Answer> {
+    let allow = route.get("allow");
+    if allow.is_none() {
+        let message = format!("route `{pattern}` goes to an upstream and says nobody may pass");
+        let finding = Diagnostic::error("route-without-allow", route.span, message);
+        cx.say(
+            finding.help("write `allow = \"anyone\"`, or who may: `allow = [{ role = \"…\" }]`"),
+        );
+    }
+    upstream(node, around, cx).map(Answer::Upstream)
+}
+
+fn upstream(node: &Node, around: &Surroundings<'_>, cx: &mut Context) -> Option<Arc<Upstream>> {
+    let name = node.as_str()?;
+    let found = around
+        .upstreams
+        .iter()
+        .find(|upstream| *upstream.name == *name);
+    if let Some(found) = found {
+        return Some(Arc::clone(found));
+    }
+    let names = around.upstreams.iter().map(|upstream| &*upstream.name);
+    let shown = cx.written(node.span, name);
+    let message = format!("upstream `{shown}` is not defined");
+    let finding = Diagnostic::error("unknown-upstream", node.span, message);
+    cx.say(match nearest(name, names) {
+        Some(near) => finding.help(format!("did you mean `{near}`?")),
+        None => finding.help(format!("write `[upstream.{shown}]`")),
+    });
+    None
+}
+
+/// A route with the settings that it, its site or the server gives.
+fn with_settings(
+    answer: Answer,
+    route: &Table,
+    site: &Table,
+    site_denial: &Denial,
+    around: &Surroundings<'_>,
+    cx: &mut Context,
+) -> Route {
+    let wait = |key| duration(route, key).or_else(|| duration(site, key));
+    let denial = route
+        .table("denial")
+        .map(|table| denial::compile(Some(table), site_denial, cx));
+    Route {
+        pattern: Arc::from(route.str("path").unwrap_or_default()),
+        answer,
+        body_size: size(route, "body_size")
+            .or_else(|| size(site, "body_size"))
+            .unwrap_or(around.limits.body_size),
+        response_timeout: wait("response_timeout"),
+        connect_timeout: wait("connect_timeout"),
+        body_timeout: wait("body_timeout"),
+        stream_idle_timeout: wait("stream_idle_timeout"),
+        denial,
+    }
+}
+
+fn identity_headers(table: Option<&Table>, cx: &mut Context) -> IdentityHeaders {
+    let Some(table) = table else {
+        return IdentityHeaders::default();
+    };
+    let mut named = |key: &str| table.get(key).and_then(|node| free_header(node, cx));
+    let (user, roles, country) = (named("user"), named("roles"), named("country"));
+    let claims = table.table("claim").map(|table| table.entries.as_slice());
+    let claims = claims.unwrap_or_default().iter();
+    IdentityHeaders {
+        user,
+        roles,
+        country,
+        claims: claims
+            .filter_map(|entry| {
+                let name = free_header(&entry.node, cx)?;
+                Some((Arc::from(entry.key.as_str()), name))
+            })
+            .collect(),
+    }
+}
+
+/// A header that the operator may take away from clients: not one on which HTTP itself rests.
+fn free_header(node: &Node, cx: &mut Context) -> Option<HeaderName> {
+    let name = header_name(node, cx)?;
+    if RESERVED.contains(&name) {
+        let message = format!("`{name}` belongs to HTTP itself");
+        cx.error("reserved-header", node.span, message);
+        return None;
+    }
+    Some(name)
+}
+
+/// Which fields that carry credentials of the site's sources go upstream.
+struct Forward {
+    /// Whether `Authorization` does.
+    authorization: bool,
+    /// Those which do not.
+    removed: Vec<HeaderName>,
+}
+
+impl Forward {
+    /// A field that a jwt source reads goes upstream unless the site says no; a field of any other source does not unless it
+    /// says yes. A field that no source reads is the application's own. Reports sources that are not defined.
+    fn read(site: &Table, root: &Table, cx: &mut Context) -> Self {
+        let defined = root.table("identity");
+        let written = site.bool("forward_credential");
+        let mut removed = Vec::new();
+        for node in site.many("identity") {
+            let Some(name) = node.as_str() else { continue };
+            let Some(source) = defined.and_then(|table| table.get(name)) else {
+                unknown_source(name, node.span, defined, cx);
+                continue;
+            };
+            let Some(source) = source.as_table() else {
+                continue;
+            };
+            let field = |kind: &str, otherwise: HeaderName| {
+                let table = source.table(kind)?;
+                let written = table.str("header").and_then(|name| name.parse().ok());
+                Some(written.unwrap_or(otherwise))
+            };
+            let token = field("jwt", header::AUTHORIZATION);
+            let other = field("api_key", HeaderName::from_static("x-api-key"))
+                .or_else(|| source.table("basic").map(|_| header::AUTHORIZATION));
+            if written == Some(false) {
+                removed.extend(token);
+            }
+            if written != Some(true) {
+                removed.extend(other);
+            }
+        }
+        removed.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        removed.dedup();
+        Self {
+            authorization: !removed.contains(&header::AUTHORIZATION),
+            removed,
+        }
+    }
+}
+
+fn unknown_source(name: &str, span: Span, defined: Option<&Table>, cx: &mut Context) {
+    let shown = cx.written(span, name);
+    let message = format!("identity source `{shown}` is not defined");
+    let finding = Diagnostic::error("unknown-identity", span, message);
+    let entries = defined.map(|table| table.entries.as_slice());
+    let names = entries
+        .unwrap_or_default()
+        .iter()
+        .map(|entry| entry.key.as_str());
+    cx.say(match nearest(name, names) {
+        Some(near) => finding.help(format!("did you mean `{near}`?")),
+        None => finding.help(format!("write `[identity.{shown}]`")),
+    });
+}
+
+/// Fields on which framing, routing and the connection rest.
+const RESERVED: &[HeaderName] = &[
+    header::HOST,
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::TE,
+    header::TRAILER,
+    header::UPGRADE,
+];

@@ -1,0 +1,206 @@
+//! Keys of `[identity.NAME]`.
+
+use super::{DURATION, Key, Kind, Section, TEXTS, Word, Zero};
+
+/// `[identity.NAME]`.
+pub(super) static IDENTITY: Section = Section {
+    id: "identity",
+    title: "[identity.NAME]",
+    about: "A source of identity: exactly one of these.",
+    groups: &[&[
+        Key::optional("jwt", Kind::Table(&JWT), "signed tokens (RFC 7519)"),
+        Key::optional("oidc", Kind::Table(&OIDC), "sign-in in the browser")
+            .not_yet("OpenID Connect"),
+        Key::optional(
+            "api_key",
+            Kind::Table(&API_KEY),
+            "keys from a file of hashes",
+        ),
+        Key::optional(
+            "basic",
+            Kind::Table(&BASIC),
+            "names and passwords from an htpasswd file (RFC 7617)",
+        ),
+        Key::optional("mtls", Kind::Table(&MTLS), "client certificates")
+            .not_yet("identity from client certificates"),
+        Key::optional(
+            "forward_auth",
+            Kind::Table(&FORWARD_AUTH),
+            "ask another service",
+        )
+        .not_yet("forward_auth"),
+        Key::optional("header", Kind::Table(&HEADER), "headers of trusted peers")
+            .not_yet("identity from headers"),
+    ]],
+};
+
+static JWT: Section = Section {
+    id: "jwt",
+    title: "jwt",
+    about: "Signed tokens (RFC 7519).",
+    groups: &[&[
+        Key::required("issuer", Kind::Text, "what `iss` must be"),
+        Key::required("audience", super::TEXT_OR_TEXTS, "what `aud` must hold"),
+        Key::optional(
+            "jwks",
+            Kind::WordOr(
+                &[
+                    Word::prefix("https:").not_yet("fetching keys from a URL"),
+                    Word::prefix("http:").not_yet("fetching keys from a URL"),
+                ],
+                &Kind::File,
+            ),
+            "a key set: a file or a URL",
+        ),
+        Key::optional(
+            "secret",
+            Kind::Text,
+            "a shared secret (`${file:…}` keeps it out of this file)",
+        ),
+        Key::optional("public_key", Kind::File, "a public key, as a PEM file"),
+        Key::required(
+            "algorithms",
+            Kind::List(&Kind::Word(ALGORITHMS)),
+            "the only algorithms accepted",
+        ),
+        Key::optional(
+            "roles",
+            Kind::Text,
+            "the claim that holds the roles, such as `realm_access.roles`",
+        ),
+        Key::optional("cookie", Kind::Text, "read the token from this cookie"),
+        Key::optional(
+            "header",
+            Kind::Text,
+            "read the token from this header instead of `Authorization`",
+        ),
+        Key::default(
+            "leeway",
+            Kind::Duration(Zero::Allowed),
+            "\"60s\"",
+            "clock skew tolerated",
+        ),
+    ]],
+};
+
+const ALGORITHMS: &[Word] = &[
+    Word::new("HS256"),
+    Word::new("HS384"),
+    Word::new("HS512"),
+    Word::new("RS256"),
+    Word::new("RS384"),
+    Word::new("RS512"),
+    Word::new("PS256"),
+    Word::new("PS384"),
+    Word::new("PS512"),
+    Word::new("ES256"),
+    Word::new("ES384"),
+    Word::new("EdDSA"),
+];
+
+static OIDC: Section = Section {
+    id: "oidc",
+    title: "oidc",
+    about: "Sign-in in the browser: authorization code with PKCE.",
+    groups: &[&[
+        Key::required("issuer", Kind::Text, "the provider"),
+        Key::required("client_id", Kind::Text, "our name there"),
+        Key::required("client_secret", Kind::Text, "our secret there"),
+        Key::optional("scopes", TEXTS, "what is asked for"),
+        Key::optional("roles", Kind::Text, "the claim that holds the roles"),
+        Key::optional("cookie", Kind::Text, "the name of the session cookie"),
+        Key::optional("logout", Kind::Text, "the path that signs out"),
+        Key::default(
+            "callback",
+            Kind::Text,
+            "\"/.portcullis/callback\"",
+            "where the provider sends the browser back",
+        ),
+        Key::default("session", DURATION, "\"8h\"", "how long a session lasts"),
+        Key::optional(
+            "session_key",
+            Kind::File,
+            "a key file that several instances share",
+        ),
+    ]],
+};
+
+static API_KEY: Section = Section {
+    id: "api_key",
+    title: "api_key",
+    about: "Keys from a file of hashes.",
+    groups: &[&[
+        Key::required("file", Kind::File, "the keys"),
+        Key::default(
+            "header",
+            Kind::Text,
+            "\"x-api-key\"",
+            "the header that carries a key",
+        ),
+        Key::optional(
+            "query",
+            Kind::Text,
+            "a query parameter that may carry it instead",
+        ),
+    ]],
+};
+
+static BASIC: Section = Section {
+    id: "basic",
+    title: "basic",
+    about: "Names and passwords (RFC 7617).",
+    groups: &[&[
+        Key::required("file", Kind::File, "an htpasswd file"),
+        Key::optional("realm", Kind::Text, "what browsers show beside the prompt"),
+    ]],
+};
+
+static MTLS: Section = Section {
+    id: "mtls",
+    title: "mtls",
+    about: "Client certificates.",
+    groups: &[&[
+        Key::default(
+            "user",
+            Kind::Word(&[
+                Word::new("san.email"),
+                Word::new("san.dns"),
+                Word::new("cn"),
+            ]),
+            "\"san.email\"",
+            "what in the certificate is the user",
+        ),
+        Key::optional(
+            "roles",
+            Kind::WordOr(&[Word::new("ou")], &Kind::File),
+            "`ou`, or a file from users to roles",
+        ),
+    ]],
+};
+
+static FORWARD_AUTH: Section = Section {
+    id: "forward_auth",
+    title: "forward_auth",
+    about: "Ask another service.",
+    groups: &[&[
+        Key::required("url", Kind::Text, "who is asked"),
+        Key::optional("headers_to", TEXTS, "request headers that it sees"),
+        Key::required(
+            "headers_from",
+            Kind::Anything,
+            "which of its response headers are user and roles",
+        ),
+        Key::optional("timeout", DURATION, "how long it may take"),
+    ]],
+};
+
+static HEADER: Section = Section {
+    id: "header_identity",
+    title: "header",
+    about: "Headers of trusted peers.",
+    groups: &[&[
+        Key::required("user", Kind::Text, "the header that names the user"),
+        Key::optional("roles", Kind::Text, "the header that names the roles"),
+        Key::required("from", super::TEXT_OR_TEXTS, "the peers that are believed"),
+    ]],
+};
