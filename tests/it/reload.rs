@@ -93,10 +93,10 @@ fn request_in_flight_is_served_by_what_it_began_with() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let origin = Origin::scripted(move |exchange| {
-        if exchange.seen.target == "/closed/slow" {
-            if wait.lock().unwrap().recv_timeout(PATIENCE).is_err() {
-                return Then::Close;
-            }
+        if exchange.seen.target == "/closed/slow"
+            && wait.lock().unwrap().recv_timeout(PATIENCE).is_err()
+        {
+            return Then::Close;
         }
         Then::Usual
     });
@@ -268,10 +268,8 @@ fn shutdown_finishes_what_is_in_flight() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let origin = Origin::scripted(move |exchange| {
-        if exchange.seen.target == "/slow" {
-            if wait.lock().unwrap().recv_timeout(PATIENCE).is_err() {
-                return Then::Close;
-            }
+        if exchange.seen.target == "/slow" && wait.lock().unwrap().recv_timeout(PATIENCE).is_err() {
+            return Then::Close;
         }
         Then::Usual
     });

@@ -259,18 +259,6 @@ fn clear_listener_redirects_to_https() {
 }
 
 #[test]
-fn transport_security_is_promised_where_asked() {
-    let origin = Origin::start();
-    let gate = gate(&origin, ", hsts = { max_age = \"365d\" }", "");
-    let (mut client, _) = Client::tls(gate.address(), "app.test", certs().any_client()).unwrap();
-    let response = client.ask("GET /x", &[]).is(200);
-    assert_eq!(
-        response.header("strict-transport-security"),
-        Some("max-age=31536000")
-    );
-}
-
-#[test]
 fn renewed_certificate_serves_new_connections_and_keeps_old_ones() {
     let origin = Origin::start();
     let gate = gate(&origin, "", "");

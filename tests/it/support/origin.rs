@@ -650,3 +650,72 @@ fn is_token(byte: u8) -> bool {
 const KEPT: usize = 256 * 1024;
 /// The connection ended within a head.
 const NO_HEAD: &str = "the head broke off";
+
+/// Client and origin without a gate between them: what the other tests stand on.
+#[test]
+fn client_and_origin_understand_each_other() {
+    use super::client::{Client, request};
+
+    let origin = Origin::start();
+    let mut client = Client::connect(origin.address());
+    assert_eq!(client.ask("GET /x", &[]).is(200).text(), "answer 1\n");
+    assert_eq!(client.ask("HEAD /x", &[]).is(200).body, b"");
+    client.ask_with("POST /x", &[], b"hello").is(200);
+    assert_eq!(origin.last().body, b"hello");
+    client.send(request(
+        "POST /x",
+        &["Transfer-Encoding: chunked", "Expect: 100-continue"],
+        b"5;a=b\r\nhello\r\n0\r\nX-T: 1\r\n\r\n",
+    ));
+    assert_eq!(client.response("POST").is(200).interim, [100]);
+    let seen = origin.last();
+    assert_eq!(
+        (seen.body.as_slice(), seen.trailers.len()),
+        (&b"hello"[..], 1)
+    );
+    assert!(
+        seen.problems.is_empty() && seen.complete,
+        "{:?}",
+        seen.problems
+    );
+    for (bytes, problem) in [
+        (
+            &b"GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"[..],
+            "repeated Host",
+        ),
+        (
+            b"GET /x HTTP/1.1\r\nA : b\r\n\r\n",
+            "whitespace before a colon",
+        ),
+        (b"GET /x HTTP/1.1\r\nA: b\r\n c\r\n\r\n", "obs-fold"),
+        (b"GET /x HTTP/1.1\r\nA: b\nC: d\r\n\r\n", "bare CR or LF"),
+        (b"GET /x HTTP/1.1\r\nA: \x01\r\n\r\n", "control bytes"),
+        (
+            b"GET /x HTTP/1.1\r\nContent_Length: 0\r\n\r\n",
+            "`Content_Length` folds to a framing header",
+        ),
+        (
+            b"GET /x HTTP/1.1\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "Content-Length and Transfer-Encoding together",
+        ),
+        (
+            b"GET /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n+0\r\n\r\n",
+            "odd chunk size `+0`",
+        ),
+    ] {
+        let before = origin.count();
+        let mut client = Client::connect(origin.address());
+        client.send(bytes);
+        client.half_close();
+        eventually("it is read", || {
+            origin.count() > before && origin.last().ended
+        });
+        assert!(
+            origin.last().problems.contains(&problem.to_owned()),
+            "{problem}: {:?}",
+            origin.last().problems
+        );
+    }
+    drop(client);
+    eventually("all connections end", || origin.open() == 0);
+}
