@@ -17,6 +17,7 @@ use crate::policy::Policy;
 
 pub mod log;
 pub mod notice;
+pub mod store;
 pub mod tls;
 
 /// Everything a worker needs to serve.
@@ -48,6 +49,8 @@ pub struct Snapshot {
     pub denial: notice::Denial,
     /// The pages that refusals and denial settings name.
     pub pages: Arc<notice::Pages>,
+    /// `default_language`: of pages that name none.
+    pub default_language: Option<Arc<str>>,
     /// Header edits on every answer.
     pub response_headers: HeaderEdits,
     /// Names of request headers removed from every request besides the built-in list, sorted (all names in
