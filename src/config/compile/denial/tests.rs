@@ -178,7 +178,35 @@ fn a_page_that_cannot_serve_refuses_the_configuration() {
             assert!(denial.levels.is_empty(), "{text}");
         }
     }
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @r#"
+    page = "denide.html"
+      Error unreadable-page ["denide.html"]: page `denide.html` cannot be read: it does not exist (did you mean `denied.html`?)
+    page = "nothing-like-it.html"
+      Error unreadable-page ["nothing-like-it.html"]: page `nothing-like-it.html` cannot be read: it does not exist
+    page = "list.txt"
+      Error bad-template ["list.txt"]: page `list.txt` is not a `.html` file (plain text and JSON are made from the same facts, in the shape of `[denial] shape`)
+    page = "latin1.html"
+      Error unreadable-page ["latin1.html"]: page `latin1.html` cannot be read: it is not UTF-8
+    page = "open.html"
+      Error bad-template [b {{ title]: page `open.html` does not compile: unexpected end of input, expected end of variable block
+    page = "filter.html"
+      Error bad-template [{{ title|loud }}]: page `filter.html` does not compile: filter loud is unknown
+    page = "include.html"
+      Error bad-template [{% include "/etc/passwd" %}]: page `include.html` does not compile: unknown statement include
+    pages = "page"
+      Error unreadable-page ["page"]: folder `page` cannot be read: it does not exist (did you mean `pages`?)
+    pages = "pages"
+      Error bad-template [{{ request-id }}</p>]: page `pages/403.html` does not compile: unknown variable `id` (the variables are status, title, message, advice, reason, request_id, time, contact, contact_url, upgrade_url, tone, icon)
+    pages = "other"
+      Warning unused-page ["other"]: `403.nl_NL.html` in `other` is named neither after a status nor after a reason (pages are named `403.html`, `region_restricted.html` or, in a language, `403.nl.html`)
+      Warning unused-page ["other"]: `4xx.html` in `other` is named neither after a status nor after a reason (pages are named `403.html`, `region_restricted.html` or, in a language, `403.nl.html`)
+      Warning unused-page ["other"]: folder `other` holds no page (put a `403.html` into it)
+    pages = "empty"
+      Warning unused-page ["empty"]: folder `empty` holds no page (put a `403.html` into it)
+    page = "denied.html"
+    pages = "both"
+      Warning unused-page ["both"]: `403.html` is never shown, since `page` beside it answers 401, 403 and 451 (leave `page` out)
+    "#);
 }
 
 #[test]
@@ -218,7 +246,7 @@ fn interception_names_403_unless_told_otherwise() {
 }
 
 fn cors_of(text: &str) -> (Option<Cors>, Context) {
-    let mut cx = context(Path::new(""), text);
+    let mut cx = context(Path::new("nowhere"), text);
     let (table, mistakes) = node::parse(text, FileId(0));
     assert!(mistakes.is_empty(), "{mistakes:?}");
     let cors = cors(&table, &mut cx);
@@ -288,7 +316,7 @@ fn cors_lists_are_joined_and_checked() {
     let (cors, cx) = cors_of(
         "origins = [\"https://a.example\"]\nmethods = [\"GET\", \"PUT\"]\nheaders = \"x-a\"\nmax_age = \"10min\"",
     );
-    assert_eq!(findings(&cx, Path::new("")), "");
+    assert_eq!(findings(&cx, Path::new("nowhere")), "");
     let cors = cors.unwrap();
     assert_eq!(cors.methods.unwrap(), "GET, PUT");
     assert_eq!(cors.headers.unwrap(), "x-a");
@@ -305,8 +333,17 @@ fn cors_lists_are_joined_and_checked() {
         "origins = [\"https://a.example/\", \"null\", \"https://b.example:443\", \"b.example\"]",
         "origins = [\"https://a.example\"]\nmethods = [\"GE T\"]\nheaders = [\"*\", \"x a\"]",
     ] {
-        said += &findings(&cors_of(text).1, Path::new(""));
+        said += &findings(&cors_of(text).1, Path::new("nowhere"));
         said.push('\n');
     }
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @r#"
+    Error bad-origin ["*"]: `*` allows every origin without credentials, the others are named for nothing (name the origins, or write `origins = ["*"]` alone)
+    Error bad-origin ["https://a.example/"]: `https://a.example/` is no origin: browsers send no path (did you mean `https://a.example`?)
+    Error bad-origin ["null"]: `null` is no origin: every sandboxed page calls itself `null` (serve the page from an origin of its own)
+    Error bad-origin ["https://b.example:443"]: `https://b.example:443` is no origin: browsers leave out the scheme's own port (did you mean `https://b.example`?)
+    Error bad-origin ["b.example"]: `b.example` is no origin: it has no scheme (an origin is written `https://app.example.com` or `https://app.example.com:8443`)
+    Error bad-cors ["GE T"]: `GE T` cannot stand in `methods` (write names, or leave `methods` out to allow what each preflight asks for)
+    Error bad-cors ["*"]: `*` cannot stand in `headers` (write names, or leave `headers` out to allow what each preflight asks for)
+    Error bad-cors ["x a"]: `x a` cannot stand in `headers` (write names, or leave `headers` out to allow what each preflight asks for)
+    "#);
 }
