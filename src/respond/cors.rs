@@ -81,8 +81,8 @@ fn allow(cors: &Cors, headers: &HeaderMap, ours: &mut HeaderMap) -> Option<()> {
             ours.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         }
         Origins::Named(names) => {
-            let same = |name: &Box<str>| name.as_bytes() == origin.as_bytes();
-            names.iter().any(same).then_some(())?;
+            let mut names = names.iter().map(|name| name.as_bytes());
+            names.find(|name| *name == origin.as_bytes())?;
             ours.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
             ours.insert(
                 ACCESS_CONTROL_ALLOW_CREDENTIALS,

@@ -12,6 +12,9 @@ use crate::config::node::{FileId, Node, Span};
 use crate::snapshot::notice::{BadTemplate, Folder, Page, Template, Variant};
 use crate::value::reason::Reason;
 
+/// A file of a page, with the language in its name.
+type PageFile = (Option<Box<str>>, PathBuf);
+
 /// A page file, with its languages (`denied.html`, `denied.nl.html`), loaded into `cx.pages`; its name there.
 pub fn page(node: &Node, cx: &mut Context) -> Option<Arc<str>> {
     let written = node.as_str()?;
@@ -66,7 +69,7 @@ pub(super) fn folder(node: &Node, cx: &mut Context) -> Option<Folder> {
             return None;
         }
     };
-    let mut found: BTreeMap<Box<str>, Vec<(Option<Box<str>>, PathBuf)>> = BTreeMap::new();
+    let mut found: BTreeMap<Box<str>, Vec<PageFile>> = BTreeMap::new();
     for file in files {
         let Some(stem) = html_stem(&file) else {
             continue;
@@ -125,20 +128,22 @@ pub(super) fn folder(node: &Node, cx: &mut Context) -> Option<Folder> {
     Some(Folder::new(pages))
 }
 
-fn load(files: &[(Option<Box<str>>, PathBuf)], node: &Node, cx: &mut Context) -> Option<Page> {
+fn load(files: &[PageFile], node: &Node, cx: &mut Context) -> Option<Page> {
     let mut page = Page::default();
     for (language, file) in files {
-        let template = match read(file) {
-            Ok(text) => {
-                Template::parse(&text).map_err(|bad| bad_template(&bad, file, &text, node, cx))
+        let text = match read(file) {
+            Ok(text) => text,
+            Err(why) => {
+                unreadable(&why, file, node, cx);
+                continue;
             }
-            Err(why) => Err(unreadable(&why, file, node, cx)),
         };
-        if let Ok(template) = template {
-            page.variants.push(Variant {
+        match Template::parse(&text) {
+            Ok(template) => page.variants.push(Variant {
                 language: language.clone(),
                 template,
-            });
+            }),
+            Err(bad) => bad_template(&bad, file, &text, node, cx),
         }
     }
     (page.variants.len() == files.len()).then_some(page)
@@ -258,14 +263,15 @@ fn language(tag: &str) -> Option<Box<str>> {
 
 /// The words of an operating system, without its numbers.
 fn problem(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "it does not exist".to_owned(),
-        io::ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
-        io::ErrorKind::InvalidData => "it is not UTF-8".to_owned(),
-        io::ErrorKind::NotADirectory => "it is not a folder".to_owned(),
-        io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
-        _ => error.to_string(),
-    }
+    let known = [
+        (io::ErrorKind::NotFound, "it does not exist"),
+        (io::ErrorKind::PermissionDenied, "this user may not read it"),
+        (io::ErrorKind::InvalidData, "it is not UTF-8"),
+        (io::ErrorKind::NotADirectory, "it is not a folder"),
+        (io::ErrorKind::IsADirectory, "it is a folder"),
+    ];
+    let word = known.iter().find(|(kind, _)| *kind == error.kind());
+    word.map_or_else(|| error.to_string(), |(_, word)| (*word).to_owned())
 }
 
 /// The neighbour whose name is nearest, where it is near enough to be meant.
