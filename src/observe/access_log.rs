@@ -16,7 +16,7 @@ use jiff::tz::TimeZone;
 
 use super::format::{Formatter, holds};
 use super::record::Record;
-use super::writer::{CHUNK, Chunk, Counters, ROOM, Shared, Sink, lock, opener};
+use super::writer::{CHUNK, Chunk, Counters, LIMITS, Shared, Sink, lock, opener};
 use crate::snapshot::log::{AccessLog, Destination};
 
 /// Every access log of the process.
@@ -149,7 +149,7 @@ impl Logger {
 
     fn open(&self, destination: &Destination) -> Result<Sink, OpenError> {
         let counters = Arc::clone(&self.0.counters);
-        Sink::start(destination.clone(), ROOM, counters, opener(destination)).map_err(|source| {
+        Sink::start(destination.clone(), LIMITS, counters, opener(destination)).map_err(|source| {
             OpenError {
                 destination: destination.clone(),
                 source,
