@@ -14,9 +14,9 @@ use std::sync::Condvar;
 
 use http::HeaderValue;
 
+use super::writer::Limits;
 use super::*;
 use crate::observe::record::{AnsweredBy, Decided};
-use crate::observe::writer::Limits;
 use crate::snapshot::log::{Format, Template};
 
 const PATIENT: Duration = Duration::from_secs(20);

@@ -546,6 +546,55 @@ fn a_log_holds_what_it_was_asked_for() {
     }
 }
 
+/// Lines that nginx 1.22 wrote for these requests, time and address apart.
+#[test]
+fn combined_is_what_nginx_writes() {
+    const PLACE: &str = "203.0.113.9 - - [24/Nov/2026:10:00:00 +0000] ";
+    for (method, target, version, referer, agent, want) in [
+        (
+            Method::GET,
+            "/",
+            Version::HTTP_11,
+            None,
+            None,
+            r#""GET / HTTP/1.1" 200 5 "-" "-""#,
+        ),
+        (
+            Method::GET,
+            "/a%2Fb?x=1&y",
+            Version::HTTP_11,
+            Some(&b"http://x/\""[..]),
+            Some(&b"a\"b\\c\xff\xc3\xa9\td"[..]),
+            r#""GET /a%2Fb?x=1&y HTTP/1.1" 200 5 "http://x/\x22" "a\x22b\x5Cc\xFF\xC3\xA9\x09d""#,
+        ),
+        (
+            Method::GET,
+            "/q?\"<>",
+            Version::HTTP_10,
+            None,
+            None,
+            r#""GET /q?\x22<> HTTP/1.0" 200 5 "-" "-""#,
+        ),
+        (
+            Method::OPTIONS,
+            "*",
+            Version::HTTP_11,
+            None,
+            None,
+            r#""OPTIONS * HTTP/1.1" 200 5 "-" "-""#,
+        ),
+    ] {
+        let mut record = malformed();
+        record.method = Some(method);
+        record.target = Some(PathAndQuery::try_from(target).unwrap());
+        record.version = Some(version);
+        record.referer = referer.map(|value| HeaderValue::from_bytes(value).unwrap());
+        record.user_agent = agent.map(|value| HeaderValue::from_bytes(value).unwrap());
+        (record.status, record.response_body) = (200, 5);
+        assert_eq!(line(&record, &template(COMBINED)), format!("{PLACE}{want}"));
+    }
+}
+
 #[test]
 fn local_times_follow_the_zone() {
     let mut record = malformed();
