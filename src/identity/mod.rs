@@ -4,6 +4,14 @@
 #[derive(Debug, Default)]
 pub struct Authenticator;
 
+impl Authenticator {
+    /// (being built)
+    #[must_use]
+    pub fn forwards_by_default(&self) -> bool {
+        true
+    }
+}
+
 /// Every identity source of a configuration.
 #[derive(Debug, Default)]
 pub struct Sources;

@@ -66,6 +66,7 @@ pub(crate) fn snapshot(root: &Table, generation: u64, cx: &mut Context) -> Optio
         access_logs,
         denial,
         pages: Arc::new(std::mem::take(&mut cx.pages)),
+        default_language: root.str("default_language").map(Arc::from),
         response_headers: HeaderEdits::default(),
         stripped: compiled.stripped,
         watch,
