@@ -168,7 +168,14 @@ impl Report {
         text
     }
 
-    /// One line a finding, `file:line:column: severity[code]: message`, for a log.
+    /// [`Self::render`] without colours.
+    #[must_use]
+    pub fn render_plain(&self) -> String {
+        self.render(Paint::Plain)
+    }
+
+    /// One line a finding, `file:line:column: severity[code]: message`, for a log. Unlike
+    /// [`Self::render`] it repeats no line of a file, so that no secret which stands there reaches the log.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         self.diagnostics.iter().map(|finding| {
             let severity = finding.severity;

@@ -141,9 +141,6 @@ pub struct Site {
     pub headers_to_upstream: IdentityHeaders,
     /// Whether the `Authorization` field goes upstream.
     pub forward_credential: bool,
-    /// Fields that carry credentials of the site's sources and do not go upstream, sorted; holds `authorization` exactly
-    /// where `forward_credential` is false.
-    pub credential_headers: Vec<HeaderName>,
     /// Send `Forwarded` (RFC 7239).
     pub forwarded: bool,
     /// Send `Via` (RFC 9110 §7.6.3).
