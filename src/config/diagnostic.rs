@@ -9,6 +9,8 @@ pub enum Severity {
     Note,
     /// Probably not meant.
     Warning,
+    /// The configuration can be used, and `check` says no: a failed policy test, a rule that does not do what it seems to.
+    Finding,
     /// The configuration is refused.
     Error,
 }
@@ -41,6 +43,12 @@ impl Diagnostic {
     #[must_use]
     pub fn warning(code: &'static str, span: Span, message: impl Into<String>) -> Self {
         Self::new(Severity::Warning, code, Some(span), message.into())
+    }
+
+    /// Something for which `check` says no, although the configuration can be used.
+    #[must_use]
+    pub fn finding(code: &'static str, span: Span, message: impl Into<String>) -> Self {
+        Self::new(Severity::Finding, code, Some(span), message.into())
     }
 
     /// Something worth knowing.

@@ -6,6 +6,7 @@
 pub mod compile;
 pub mod context;
 pub mod diagnostic;
+pub mod nearest;
 pub mod node;
 
 pub use context::Context;

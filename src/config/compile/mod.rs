@@ -2,9 +2,11 @@
 
 pub mod access_log;
 pub mod client;
+mod condition;
 pub mod denial;
 pub mod geoip;
 pub mod identity;
 pub mod rules;
 pub mod sets;
+pub mod tests;
 pub mod tls;
