@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use crate::config::diagnostic::Paint;
-use crate::config::{self, Input, Loaded, Memory, effective};
+use crate::config::{self, Input, Loaded, Memory, Severity, effective};
 
 /// Arguments of `check`.
 #[derive(Debug, Clone, Default, Args)]
@@ -36,7 +36,7 @@ enum Format {
     Json,
 }
 
-/// Checks. Exit 0 where the configuration would run, warnings or not; else 3.
+/// Checks. Exit 0 where the configuration would run, warnings or not; 4 with findings (a failed policy test); else 3.
 #[must_use]
 pub fn run(args: &CheckArgs) -> ExitCode {
     if args.reach {
@@ -48,10 +48,9 @@ pub fn run(args: &CheckArgs) -> ExitCode {
     match args.format {
         Format::Json => {
             let printed = super::print(&format!("{}\n", loaded.report.json()));
-            return if refused {
-                ExitCode::from(super::CONFIG_INVALID)
-            } else {
-                printed
+            return match answer(&loaded) {
+                None => printed,
+                Some(code) => ExitCode::from(code),
             };
         }
         Format::Text => super::tell_report(&loaded.report.render(paint())),
@@ -65,8 +64,19 @@ pub fn run(args: &CheckArgs) -> ExitCode {
         text.push_str(&effective::settings(&loaded.root, &loaded.report));
         text.push('\n');
     }
-    text.push_str(&format!("{name}: ok ({})\n", counts(&loaded)));
-    super::print(&text)
+    let findings = loaded.report.count(Severity::Finding) > 0;
+    let word = if findings { "valid, with findings" } else { "ok" };
+    text.push_str(&format!("{name}: {word} ({})\n", counts(&loaded)));
+    let printed = super::print(&text);
+    answer(&loaded).map_or(printed, ExitCode::from)
+}
+
+/// The exit code of a configuration that is not simply good: 3 where it is refused, 4 where it has findings.
+fn answer(loaded: &Loaded) -> Option<u8> {
+    if loaded.snapshot.is_none() {
+        return Some(super::CONFIG_INVALID);
+    }
+    (loaded.report.count(Severity::Finding) > 0).then_some(super::ANSWER_NO)
 }
 
 /// What is loaded where a verb takes an optional file, and how messages name it.

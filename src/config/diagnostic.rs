@@ -14,6 +14,8 @@ pub enum Severity {
     Note,
     /// Probably not meant.
     Warning,
+    /// The configuration can be used, and `check` says no: a failed policy test, a rule that does not do what it seems to.
+    Finding,
     /// The configuration is refused.
     Error,
 }
@@ -46,6 +48,12 @@ impl Diagnostic {
     #[must_use]
     pub fn warning(code: &'static str, span: Span, message: impl Into<String>) -> Self {
         Self::new(Severity::Warning, code, Some(span), message.into())
+    }
+
+    /// Something for which `check` says no, although the configuration can be used.
+    #[must_use]
+    pub fn finding(code: &'static str, span: Span, message: impl Into<String>) -> Self {
+        Self::new(Severity::Finding, code, Some(span), message.into())
     }
 
     /// Something worth knowing.
@@ -219,7 +227,7 @@ impl Report {
     /// `3 errors, 1 warning`.
     #[must_use]
     pub fn summary(&self) -> String {
-        let counts = [Severity::Error, Severity::Warning, Severity::Note].map(|severity| {
+        let counts = [Severity::Error, Severity::Finding, Severity::Warning, Severity::Note].map(|severity| {
             let plural = if self.count(severity) == 1 { "" } else { "s" };
             (self.count(severity), format!("{severity}{plural}"))
         });
@@ -238,6 +246,7 @@ impl Report {
     fn one(&self, finding: &Diagnostic, renderer: &Renderer) -> String {
         let level = match finding.severity {
             Severity::Error => Level::ERROR,
+            Severity::Finding => Level::WARNING.with_name("finding"),
             Severity::Warning => Level::WARNING,
             Severity::Note => Level::NOTE,
         };
@@ -323,6 +332,7 @@ impl Severity {
         match self {
             Self::Note => "note",
             Self::Warning => "warning",
+            Self::Finding => "finding",
             Self::Error => "error",
         }
     }

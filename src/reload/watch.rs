@@ -25,7 +25,7 @@ impl FileWatch {
     pub fn new(tell: mpsc::Sender<()>) -> Self {
         let watcher = notify::recommended_watcher(move |_event| {
             // A full queue already says that something happened.
-            drop(tell.try_send(()));
+            let _sent = tell.try_send(());
         });
         let watcher = watcher
             .inspect_err(|error| tracing::warn!(%error, "cannot watch files; use reload instead"))
