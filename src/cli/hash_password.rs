@@ -154,6 +154,7 @@ mod tests {
     #![allow(
         clippy::unwrap_used,
         clippy::panic,
+        clippy::indexing_slicing,
         reason = "tests may stop at the first surprise"
     )]
 

@@ -14,6 +14,8 @@ pub enum Severity {
     Note,
     /// Probably not meant.
     Warning,
+    /// The configuration can be used, and `check` says no: a failed policy test, a rule that does not do what it seems to.
+    Finding,
     /// The configuration is refused.
     Error,
 }
@@ -46,6 +48,12 @@ impl Diagnostic {
     #[must_use]
     pub fn warning(code: &'static str, span: Span, message: impl Into<String>) -> Self {
         Self::new(Severity::Warning, code, Some(span), message.into())
+    }
+
+    /// Something for which `check` says no, although the configuration can be used.
+    #[must_use]
+    pub fn finding(code: &'static str, span: Span, message: impl Into<String>) -> Self {
+        Self::new(Severity::Finding, code, Some(span), message.into())
     }
 
     /// Something worth knowing.
@@ -168,7 +176,14 @@ impl Report {
         text
     }
 
-    /// One line a finding, `file:line:column: severity[code]: message`, for a log.
+    /// [`Self::render`] without colours.
+    #[must_use]
+    pub fn render_plain(&self) -> String {
+        self.render(Paint::Plain)
+    }
+
+    /// One line a finding, `file:line:column: severity[code]: message`, for a log. Unlike
+    /// [`Self::render`] it repeats no line of a file, so that no secret which stands there reaches the log.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         self.diagnostics.iter().map(|finding| {
             let severity = finding.severity;
@@ -212,7 +227,7 @@ impl Report {
     /// `3 errors, 1 warning`.
     #[must_use]
     pub fn summary(&self) -> String {
-        let counts = [Severity::Error, Severity::Warning, Severity::Note].map(|severity| {
+        let counts = [Severity::Error, Severity::Finding, Severity::Warning, Severity::Note].map(|severity| {
             let plural = if self.count(severity) == 1 { "" } else { "s" };
             (self.count(severity), format!("{severity}{plural}"))
         });
@@ -231,6 +246,7 @@ impl Report {
     fn one(&self, finding: &Diagnostic, renderer: &Renderer) -> String {
         let level = match finding.severity {
             Severity::Error => Level::ERROR,
+            Severity::Finding => Level::WARNING.with_name("finding"),
             Severity::Warning => Level::WARNING,
             Severity::Note => Level::NOTE,
         };
@@ -316,6 +332,7 @@ impl Severity {
         match self {
             Self::Note => "note",
             Self::Warning => "warning",
+            Self::Finding => "finding",
             Self::Error => "error",
         }
     }

@@ -101,8 +101,9 @@ impl Key {
             .ok()
             .and_then(|bytes| match key.family() {
                 AlgorithmFamily::Hmac => None,
-                AlgorithmFamily::Rsa => parses(&RSA_PKCS1_2048_8192_SHA256, bytes)
-                    .then(|| AlgorithmFamily::Rsa.algorithms().to_vec()),
+                AlgorithmFamily::Rsa => (parses(&RSA_PKCS1_2048_8192_SHA256, bytes)
+                    && modulus_bytes(bytes).is_some_and(|bytes| RSA_BYTES.contains(&bytes)))
+                .then(|| AlgorithmFamily::Rsa.algorithms().to_vec()),
                 AlgorithmFamily::Ec => curve(bytes).map(|algorithm| vec![algorithm]),
                 AlgorithmFamily::Ed => parses(&ED25519, bytes).then(|| vec![Algorithm::EdDSA]),
             });
@@ -213,6 +214,28 @@ fn curve(point: &[u8]) -> Option<Algorithm> {
     } else {
         parses(&ECDSA_P384_SHA384_FIXED, point).then_some(Algorithm::ES384)
     }
+}
+
+/// The size of the modulus of an `RSAPublicKey` in DER (RFC 8017 §A.1.1), leading zeros apart.
+fn modulus_bytes(der: &[u8]) -> Option<usize> {
+    let (tag, sequence) = element(der)?;
+    let (integer, modulus) = element(sequence)?;
+    let bytes = modulus.iter().skip_while(|byte| **byte == 0).count();
+    (tag == 0x30 && integer == 0x02).then_some(bytes)
+}
+
+/// The first element of DER: its tag and its content.
+fn element(der: &[u8]) -> Option<(u8, &[u8])> {
+    let (tag, rest) = der.split_first()?;
+    let (first, rest) = rest.split_first()?;
+    if *first < 0x80 {
+        return Some((*tag, rest.get(..usize::from(*first))?));
+    }
+    let (length, rest) = rest.split_at_checked(usize::from(*first & 0x7f))?;
+    let length = length.iter().try_fold(0_usize, |sum, byte| {
+        sum.checked_mul(256)?.checked_add(usize::from(*byte))
+    })?;
+    Some((*tag, rest.get(..length)?))
 }
 
 fn parses(algorithm: &'static dyn VerificationAlgorithm, key: &[u8]) -> bool {

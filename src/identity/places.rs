@@ -103,7 +103,7 @@ fn scheme(field: &HeaderValue) -> Result<Option<Authorization<'_>>, AuthError> {
             Ok(None)
         };
     };
-    let (scheme, rest) = split_scheme(text).unwrap_or((text, ""));
+    let (scheme, rest) = split_scheme(text).unwrap_or((text.trim(), ""));
     Ok(if scheme.eq_ignore_ascii_case("bearer") {
         Some(Authorization::Bearer(rest))
     } else if scheme.eq_ignore_ascii_case("basic") {

@@ -11,4 +11,3 @@ pub mod access_log;
 pub mod format;
 pub mod logging;
 pub mod record;
-mod writer;

@@ -140,6 +140,14 @@ impl Countries {
         self.bits.get(word).is_some_and(|bits| bits & bit != 0)
     }
 
+    /// Adds another set.
+    pub fn extend(&mut self, other: &Self) {
+        for (bits, more) in self.bits.iter_mut().zip(other.bits.iter()) {
+            *bits |= more;
+        }
+        self.unlisted |= other.unlisted;
+    }
+
     fn place(Country([first, second]): Country) -> (usize, u64) {
         let letter = |byte: u8| usize::from(byte.wrapping_sub(b'A'));
         let number = letter(first) * 26 + letter(second);

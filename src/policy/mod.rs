@@ -24,6 +24,7 @@ mod evaluate;
 pub mod facts;
 mod locate;
 pub mod pattern;
+mod permit;
 pub mod role;
 pub mod simulate;
 pub mod text;
@@ -38,6 +39,7 @@ pub use decision::{
 };
 pub use facts::{Facts, Identity, Person, RoleSet};
 pub use locate::Ambiguous;
+pub use permit::Permit;
 
 use self::address::Addresses;
 use self::condition::{Condition, Matcher};

@@ -15,8 +15,8 @@ pub struct Window {
     pub from: u16,
     /// The first minute of the day that is outside again; up to 1440 (`24:00`).
     pub to: u16,
-    /// Where any are written: only these dates.
-    pub dates: Box<[Date]>,
+    /// Where any are written: only these dates, as ranges with both ends.
+    pub dates: Box<[(Date, Date)]>,
 }
 
 /// A set of days of the week.
@@ -62,8 +62,13 @@ impl Window {
         }
     }
 
+    fn dated(&self, day: Date) -> bool {
+        let mut dates = self.dates.iter();
+        self.dates.is_empty() || dates.any(|(first, last)| (first..=last).contains(&&day))
+    }
+
     fn starts_on(&self, day: Date) -> bool {
-        self.days.contains(day.weekday()) && (self.dates.is_empty() || self.dates.contains(&day))
+        self.days.contains(day.weekday()) && self.dated(day)
     }
 }
 
@@ -88,7 +93,11 @@ mod tests {
             days,
             from,
             to,
-            dates: dates.iter().map(|date| date.parse().unwrap()).collect(),
+            dates: dates
+                .iter()
+                .map(|date| date.parse().unwrap())
+                .map(|date| (date, date))
+                .collect(),
         };
         let office = window(weekdays, 7 * 60, 20 * 60, &[]);
         let night = window(weekdays, 22 * 60, 6 * 60, &[]);

@@ -1,1 +1,22 @@
-//! (being built)
+//! The request path: from a parsed head to an answer.
+//!
+//! - [`service`]: the stack, in order; a `tower::Service` at its door.
+//! - [`intake`]: refuses ambiguous requests and reads host and path once.
+//! - [`enforce`]: facts → decision → permit or denial.
+//! - [`headers`]: what is removed and what is set on the way up and down.
+//! - [`exchange`]: the access record of one request, closed at the end of its body.
+//! - [`body`]: the one response body type.
+//!
+//! This room does not know where requests come from (`server`) nor how a configuration was written (`config`).
+
+pub mod body;
+pub mod connection;
+pub mod enforce;
+pub mod exchange;
+pub mod headers;
+pub mod intake;
+pub mod request_id;
+pub mod service;
+
+pub use connection::Connection;
+pub use service::{Gate, GateService, Stop};

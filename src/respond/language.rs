@@ -20,11 +20,13 @@ pub(super) fn variant<'p>(
     }
     let language = |variant: &'p Variant| variant.language.as_deref().or(default);
     let closest = |range: &str| {
-        let near = |variant: &'p Variant| Some((closeness(range, language(variant)?), variant));
-        let nearest = page.variants.iter().filter_map(near);
-        let nearest = nearest.filter(|(close, _)| *close > 0);
-        // The first of equally close ones: the page whose name says the language.
-        nearest.rev().max_by_key(|(close, _)| *close)
+        let near = |variant: &'p Variant| {
+            let close = closeness(range, language(variant)?);
+            // Of equally close ones the page whose name says its language, and of these the first.
+            (close > 0).then_some(((close, variant.language.is_some()), variant))
+        };
+        let nearest = page.variants.iter().rev().filter_map(near);
+        nearest.max_by_key(|(close, _)| *close)
     };
     let mut best: Option<(u16, &Variant)> = None;
     for (range, weight) in weighted::items(headers, &ACCEPT_LANGUAGE) {

@@ -1,1 +1,18 @@
-//! (being built)
+//! Sockets: workers, listeners, client connections.
+//!
+//! - [`worker`]: one thread with its own runtime, connections, pools and log buffer.
+//! - [`accept`]: takes connections from listeners that all workers share.
+//! - [`conn`]: owns one connection: TLS, HTTP/1.1, deadlines, tunnels, and what hyper's parser refused.
+//! - [`admission`]: how many connections there may be.
+//! - [`socket`]: binding.
+//!
+//! Nothing here judges a request; the gate (`proxy`) does.
+
+pub mod accept;
+pub mod admission;
+pub mod conn;
+pub mod io;
+pub mod refused;
+pub mod socket;
+pub mod tunnel;
+pub mod worker;

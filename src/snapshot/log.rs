@@ -425,11 +425,61 @@ pub struct Redaction {
 
 impl Default for Redaction {
     fn default() -> Self {
-        Self::new(SECRET_KEYS.iter().copied())
+        Self::new(Self::SECRET_KEYS.iter().copied())
     }
 }
 
 impl Redaction {
+    /// Query keys that carry secrets in OAuth, SAML, signed URLs of the large clouds and common applications.
+    pub const SECRET_KEYS: &[&str] = &[
+        "access_key",
+        "access_token",
+        "api_key",
+        "apikey",
+        "assertion",
+        "auth",
+        "auth_token",
+        "authorization",
+        "client_assertion",
+        "client_secret",
+        "code",
+        "code_verifier",
+        "credential",
+        "credentials",
+        "id_token",
+        "id_token_hint",
+        "jwt",
+        "key",
+        "otp",
+        "pass",
+        "passphrase",
+        "passwd",
+        "password",
+        "private_key",
+        "pwd",
+        "refresh_token",
+        "reset_token",
+        "samlrequest",
+        "samlresponse",
+        "secret",
+        "session",
+        "session_id",
+        "session_token",
+        "sessionid",
+        "sid",
+        "sig",
+        "signature",
+        "state",
+        "ticket",
+        "token",
+        "x_amz_credential",
+        "x_amz_security_token",
+        "x_amz_signature",
+        "x_api_key",
+        "x_goog_credential",
+        "x_goog_signature",
+    ];
+
     /// Redacts the values of these keys, whatever their case, `-` and `_` being the same.
     #[must_use]
     pub fn new<'k>(keys: impl IntoIterator<Item = &'k str>) -> Self {
@@ -469,56 +519,6 @@ fn fold(byte: u8) -> u8 {
         other => other.to_ascii_lowercase(),
     }
 }
-
-/// Query keys that carry secrets in OAuth, SAML, signed URLs of the large clouds and common applications.
-const SECRET_KEYS: &[&str] = &[
-    "access_key",
-    "access_token",
-    "api_key",
-    "apikey",
-    "assertion",
-    "auth",
-    "auth_token",
-    "authorization",
-    "client_assertion",
-    "client_secret",
-    "code",
-    "code_verifier",
-    "credential",
-    "credentials",
-    "id_token",
-    "id_token_hint",
-    "jwt",
-    "key",
-    "otp",
-    "pass",
-    "passphrase",
-    "passwd",
-    "password",
-    "private_key",
-    "pwd",
-    "refresh_token",
-    "reset_token",
-    "samlrequest",
-    "samlresponse",
-    "secret",
-    "session",
-    "session_id",
-    "session_token",
-    "sessionid",
-    "sid",
-    "sig",
-    "signature",
-    "state",
-    "ticket",
-    "token",
-    "x_amz_credential",
-    "x_amz_security_token",
-    "x_amz_signature",
-    "x_api_key",
-    "x_goog_credential",
-    "x_goog_signature",
-];
 
 #[cfg(test)]
 mod tests {

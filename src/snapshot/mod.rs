@@ -17,6 +17,7 @@ use crate::policy::Policy;
 
 pub mod log;
 pub mod notice;
+pub mod store;
 pub mod tls;
 
 /// Everything a worker needs to serve.
@@ -48,6 +49,8 @@ pub struct Snapshot {
     pub denial: notice::Denial,
     /// The pages that refusals and denial settings name.
     pub pages: Arc<notice::Pages>,
+    /// `default_language`: of pages that name none.
+    pub default_language: Option<Arc<str>>,
     /// Header edits on every answer.
     pub response_headers: HeaderEdits,
     /// Names of request headers removed from every request besides the built-in list, sorted (all names in
@@ -138,9 +141,6 @@ pub struct Site {
     pub headers_to_upstream: IdentityHeaders,
     /// Whether the `Authorization` field goes upstream.
     pub forward_credential: bool,
-    /// Fields that carry credentials of the site's sources and do not go upstream, sorted; holds `authorization` exactly
-    /// where `forward_credential` is false.
-    pub credential_headers: Vec<HeaderName>,
     /// Send `Forwarded` (RFC 7239).
     pub forwarded: bool,
     /// Send `Via` (RFC 9110 §7.6.3).

@@ -45,60 +45,109 @@ pub struct TooLarge;
 /// If there are more nodes and data than 32-bit records can address.
 pub fn write(entries: &[Entry], label: &Label<'_>) -> Result<Vec<u8>, TooLarge> {
     let mut data = Data::default();
+    let records = entries
+        .iter()
+        .map(|entry| (entry.network, data.record(entry)));
+    let records: Vec<(IpNet, usize)> = records.collect();
+    assemble(records, &data.bytes, label, RecordSize::Bits24)
+}
+
+/// The same with records at least as wide, to test what tables of gigabytes need.
+#[cfg(test)]
+pub(super) fn write_wide(
+    entries: &[Entry],
+    label: &Label<'_>,
+    size: RecordSize,
+) -> Result<Vec<u8>, TooLarge> {
+    let mut data = Data::default();
+    let records = entries
+        .iter()
+        .map(|entry| (entry.network, data.record(entry)));
+    let records: Vec<(IpNet, usize)> = records.collect();
+    assemble(records, &data.bytes, label, size)
+}
+
+/// Tree, data section and metadata of networks whose records stand at these offsets.
+pub(super) fn assemble(
+    mut records: Vec<(IpNet, usize)>,
+    data: &[u8],
+    label: &Label<'_>,
+    smallest: RecordSize,
+) -> Result<Vec<u8>, TooLarge> {
     let mut tree = Tree {
         nodes: vec![[Slot::Empty; 2]],
     };
-    let mut sorted: Vec<&Entry> = entries.iter().collect();
     // Wider networks first: narrower ones then split them. IPv6 first, so that a wide IPv6 network cannot leak into IPv4.
-    sorted.sort_by_key(|entry| (entry.network.addr().is_ipv4(), entry.network.prefix_len()));
-    let (v6, v4) = sorted.split_at(sorted.partition_point(|entry| entry.network.addr().is_ipv6()));
-    for entry in v6 {
-        let record = data.record(entry);
-        tree.set(place(entry.network), Slot::Record(record));
+    records.sort_by_key(|(network, _)| (network.addr().is_ipv4(), network.prefix_len()));
+    let (v6, v4) =
+        records.split_at(records.partition_point(|(network, _)| network.addr().is_ipv6()));
+    for (network, record) in v6 {
+        tree.set(place(*network), Slot::Record(*record));
     }
     tree.set((0, 96), Slot::Empty);
-    for entry in v4 {
-        let record = data.record(entry);
-        tree.set(place(entry.network), Slot::Record(record));
+    for (network, record) in v4 {
+        tree.set(place(*network), Slot::Record(*record));
     }
     let ipv4 = tree.slot_at((0, 96));
     tree.set((0xffff_u128 << 32, 96), ipv4);
 
     let nodes = tree.nodes.len();
-    let highest = nodes + SEPARATOR.len() + data.bytes.len();
-    let record_size: u16 = match highest {
-        0..0x0100_0000 => 24,
-        0x0100_0000..0x1000_0000 => 28,
-        0x1000_0000..0xffff_ffff => 32,
+    let fitting = match nodes + SEPARATOR.len() + data.len() {
+        0..0x0100_0000 => RecordSize::Bits24,
+        0x0100_0000..0x1000_0000 => RecordSize::Bits28,
+        0x1000_0000..0xffff_ffff => RecordSize::Bits32,
         _ => return Err(TooLarge),
     };
-    let mut bytes = Vec::with_capacity(nodes * 8 + data.bytes.len() + 1024);
+    let size = fitting.max(smallest);
+    let mut bytes = Vec::with_capacity(nodes * 8 + data.len() + 1024);
     for [left, right] in &tree.nodes {
         let [left, right] = [left, right].map(|slot| slot.number(nodes));
-        write_node(
-            &mut bytes,
-            record_size,
-            left.ok_or(TooLarge)?,
-            right.ok_or(TooLarge)?,
-        );
+        size.write(&mut bytes, left.ok_or(TooLarge)?, right.ok_or(TooLarge)?);
     }
     bytes.extend_from_slice(&SEPARATOR);
-    bytes.append(&mut data.bytes);
+    bytes.extend_from_slice(data);
     bytes.extend_from_slice(b"\xab\xcd\xefMaxMind.com");
     let node_count = u32::try_from(nodes).ok().ok_or(TooLarge)?;
-    let languages = [head(4, 1), text("en")].concat();
     bytes.extend(map(&[
         ("node_count", unsigned(6, u64::from(node_count))),
-        ("record_size", unsigned(5, u64::from(record_size))),
+        ("record_size", unsigned(5, size.bits())),
         ("ip_version", unsigned(5, 6)),
         ("database_type", text(label.kind)),
-        ("languages", languages),
+        ("languages", [head(ARRAY, 1), text("en")].concat()),
         ("binary_format_major_version", unsigned(5, 2)),
         ("binary_format_minor_version", unsigned(5, 0)),
         ("build_epoch", unsigned(9, label.build_epoch)),
         ("description", map(&[("en", text(label.description))])),
     ]));
     Ok(bytes)
+}
+
+/// How wide the records of the tree are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum RecordSize {
+    Bits24,
+    Bits28,
+    Bits32,
+}
+
+impl RecordSize {
+    const fn bits(self) -> u64 {
+        match self {
+            Self::Bits24 => 24,
+            Self::Bits28 => 28,
+            Self::Bits32 => 32,
+        }
+    }
+
+    fn write(self, bytes: &mut Vec<u8>, left: u32, right: u32) {
+        let [l3, l2, l1, l0] = left.to_be_bytes();
+        let [r3, r2, r1, r0] = right.to_be_bytes();
+        match self {
+            Self::Bits24 => bytes.extend_from_slice(&[l2, l1, l0, r2, r1, r0]),
+            Self::Bits28 => bytes.extend_from_slice(&[l2, l1, l0, (l3 << 4) | r3, r2, r1, r0]),
+            Self::Bits32 => bytes.extend_from_slice(&[l3, l2, l1, l0, r3, r2, r1, r0]),
+        }
+    }
 }
 
 /// A prefix in the address space of the tree: its bits at the top, and its length.
@@ -187,16 +236,6 @@ fn side(bits: u128, depth: u8) -> usize {
     usize::from((bits >> (127 - depth)) & 1 == 1)
 }
 
-fn write_node(bytes: &mut Vec<u8>, record_size: u16, left: u32, right: u32) {
-    let [l3, l2, l1, l0] = left.to_be_bytes();
-    let [r3, r2, r1, r0] = right.to_be_bytes();
-    match record_size {
-        24 => bytes.extend_from_slice(&[l2, l1, l0, r2, r1, r0]),
-        28 => bytes.extend_from_slice(&[l2, l1, l0, (l3 << 4) | r3, r2, r1, r0]),
-        _ => bytes.extend_from_slice(&[l3, l2, l1, l0, r3, r2, r1, r0]),
-    }
-}
-
 /// The data section. Equal values are written once and pointed at.
 #[derive(Default)]
 struct Data {
@@ -228,7 +267,7 @@ impl Data {
         }
         let subdivisions: Vec<Subdivision> = subdivisions.into_iter().flatten().collect();
         if !subdivisions.is_empty() {
-            let mut value = head(4, subdivisions.len());
+            let mut value = head(ARRAY, subdivisions.len());
             for subdivision in &subdivisions {
                 value.extend(map(&[("iso_code", text(subdivision.part()))]));
             }
@@ -273,7 +312,7 @@ impl Data {
     }
 }
 
-fn map(pairs: &[(&str, Vec<u8>)]) -> Vec<u8> {
+pub(super) fn map(pairs: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let mut bytes = head(7, pairs.len());
     for (key, value) in pairs {
         bytes.extend(text(key));
@@ -282,7 +321,7 @@ fn map(pairs: &[(&str, Vec<u8>)]) -> Vec<u8> {
     bytes
 }
 
-fn text(text: &str) -> Vec<u8> {
+pub(super) fn text(text: &str) -> Vec<u8> {
     // The longest text that the format has is 16 MiB; a name is cut before that at a character's edge.
     let kept = text
         .get(..text.floor_char_boundary(65_000))
@@ -293,7 +332,7 @@ fn text(text: &str) -> Vec<u8> {
 }
 
 /// An unsigned integer of type `kind` in as few bytes as it needs.
-fn unsigned(kind: u8, number: u64) -> Vec<u8> {
+pub(super) fn unsigned(kind: u8, number: u64) -> Vec<u8> {
     let digits: Vec<u8> = number
         .to_be_bytes()
         .into_iter()
@@ -305,7 +344,7 @@ fn unsigned(kind: u8, number: u64) -> Vec<u8> {
 }
 
 /// The control byte of a type with its size bytes; sizes here stay below 65 821.
-fn head(kind: u8, size: usize) -> Vec<u8> {
+pub(super) fn head(kind: u8, size: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(5);
     let low: u8 = match size {
         0..29 => u8::try_from(size).unwrap_or(0),
@@ -347,6 +386,9 @@ fn pointer(target: usize) -> Vec<u8> {
         }
     }
 }
+
+/// The type of arrays; it is beyond the seven that fit the control byte.
+pub(super) const ARRAY: u8 = 11;
 
 const SEPARATOR: [u8; 16] = [0; 16];
 

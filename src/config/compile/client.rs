@@ -144,5 +144,187 @@ fn is_name(entry: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "client_tests.rs"]
-mod tests;
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
+
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::config::node::{FileId, parse};
+
+    fn load(text: &str, now: &str) -> (Trust, Vec<&'static str>, Context) {
+        let (root, mistakes) = parse(text, FileId(0));
+        assert!(mistakes.is_empty(), "{mistakes:?}");
+        let mut cx = Context {
+            now: now.parse().unwrap(),
+            ..Context::default()
+        };
+        let trust = compile(&root, &mut cx);
+        let codes = cx
+            .report
+            .diagnostics
+            .iter()
+            .map(|finding| finding.code)
+            .collect();
+        (trust, codes, cx)
+    }
+
+    #[test]
+    fn trusted_proxies_are_networks_and_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let good = list("good", "# ours\n198.51.100.0/24 # edge\n\n2001:db8::1\n");
+        let bad = list("bad", "198.51.100.1/24\nnonsense\n203.0.113.0/24\n");
+        let empty = list("empty", "# nothing\n");
+        let none = folder.path().join("none").display().to_string();
+        for (why, text, trusted, stranger, codes) in [
+            (
+                "nothing written",
+                String::new(),
+                None,
+                Some("127.0.0.1"),
+                vec![],
+            ),
+            (
+                "an empty list",
+                "trusted_proxies = []".to_owned(),
+                None,
+                Some("127.0.0.1"),
+                vec![],
+            ),
+            (
+                "a network",
+                "trusted_proxies = [\"10.0.0.0/8\"]".to_owned(),
+                Some("10.9.9.9"),
+                Some("11.0.0.0"),
+                vec![],
+            ),
+            (
+                "a provider",
+                "trusted_proxies = [\"cloudflare\"]".to_owned(),
+                Some("173.245.48.1"),
+                Some("151.101.0.1"),
+                vec![],
+            ),
+            (
+                "two",
+                "trusted_proxies = [\"fastly\", \"cloudfront\"]".to_owned(),
+                Some("151.101.0.1"),
+                Some("173.245.48.1"),
+                vec![],
+            ),
+            (
+                "a name that is none",
+                "trusted_proxies = [\"cloudfare\"]".to_owned(),
+                None,
+                Some("173.245.48.1"),
+                vec!["unknown-provider"],
+            ),
+            (
+                "everybody",
+                "trusted_proxies = [\"0.0.0.0/0\"]".to_owned(),
+                Some("8.8.8.8"),
+                Some("2001:db8::1"),
+                vec!["trusts-everyone"],
+            ),
+            (
+                "a provider from a file",
+                format!(
+                    "trusted_proxies = [\"cloudflare\"]\nproviders = {{ cloudflare = {good:?} }}"
+                ),
+                Some("198.51.100.7"),
+                Some("173.245.48.1"),
+                vec![],
+            ),
+            (
+                "a provider of one's own",
+                format!("trusted_proxies = [\"edge\"]\nproviders = {{ edge = {good:?} }}"),
+                Some("2001:db8::1"),
+                Some("2001:db8::2"),
+                vec![],
+            ),
+            (
+                "mistakes in a file",
+                format!("trusted_proxies = [\"edge\"]\nproviders = {{ edge = {bad:?} }}"),
+                Some("203.0.113.1"),
+                Some("198.51.100.1"),
+                vec!["host-bits", "bad-network"],
+            ),
+            (
+                "an empty file",
+                format!("trusted_proxies = [\"edge\"]\nproviders = {{ edge = {empty:?} }}"),
+                None,
+                Some("198.51.100.1"),
+                vec!["empty-list"],
+            ),
+            (
+                "no file",
+                format!("trusted_proxies = [\"edge\"]\nproviders = {{ edge = {none:?} }}"),
+                None,
+                Some("198.51.100.1"),
+                vec!["unreadable-list"],
+            ),
+        ] {
+            let (trust, found, cx) = load(&format!("[client]\n{text}"), "2026-11-24T00:00:00Z");
+            assert_eq!(found, codes, "{why}");
+            for (address, want) in [(trusted, true), (stranger, false)] {
+                if let Some(address) = address {
+                    assert_eq!(
+                        trust.trusts(address.parse::<IpAddr>().unwrap()),
+                        want,
+                        "{why}: {address}"
+                    );
+                }
+            }
+            assert_eq!(
+                cx.watch.len(),
+                usize::from(text.contains("providers")),
+                "{why}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_old_snapshot_is_a_warning_only_where_it_is_used() {
+        let replaced = "trusted_proxies = [\"10.0.0.0/8\"]";
+        for (text, now, codes) in [
+            (
+                "trusted_proxies = [\"fastly\"]",
+                "2027-04-04T00:00:00Z",
+                vec![],
+            ), // 180 days
+            (
+                "trusted_proxies = [\"fastly\"]",
+                "2027-04-05T00:00:01Z",
+                vec!["old-provider-snapshot"],
+            ),
+            (replaced, "2030-01-01T00:00:00Z", vec![]),
+        ] {
+            assert_eq!(
+                load(&format!("[client]\n{text}"), now).1,
+                codes,
+                "{text} at {now}"
+            );
+        }
+    }
+
+    #[test]
+    fn one_header_is_read() {
+        for (text, want) in [
+            ("", Header::XForwardedFor),
+            ("header = \"x-forwarded-for\"", Header::XForwardedFor),
+            ("header = \"forwarded\"", Header::Forwarded),
+        ] {
+            assert_eq!(
+                load(&format!("[client]\n{text}"), "2026-11-24T00:00:00Z")
+                    .0
+                    .header(),
+                want
+            );
+        }
+    }
+}

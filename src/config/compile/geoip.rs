@@ -233,5 +233,205 @@ const FOLDERS: [&str; 3] = [
 const WARN_AGE: SignedDuration = SignedDuration::from_hours(60 * 24);
 
 #[cfg(test)]
-#[path = "geoip_tests.rs"]
-mod tests;
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "tests may stop at the first surprise"
+    )]
+
+    use super::*;
+    use crate::client::geo::writer::{Label, write};
+    use crate::config::node::{FileId, parse};
+
+    const NOW: i64 = 1_767_225_600; // 2026-01-01
+    const DAY: i64 = 86_400;
+
+    fn load(text: &str, cx: &mut Context) -> Arc<Databases> {
+        cx.report.diagnostics.clear();
+        cx.now = Timestamp::from_second(NOW).unwrap();
+        let (root, mistakes) = parse(text, FileId(0));
+        assert!(mistakes.is_empty(), "{mistakes:?}");
+        compile(&root, cx)
+    }
+
+    fn made(file: &Path, table: &str, built: i64) {
+        let label = Label {
+            kind: "Test",
+            description: "for tests",
+            build_epoch: u64::try_from(built).unwrap_or(u64::MAX),
+        };
+        let bytes = write(&geo::csv::parse(table).unwrap(), &label).unwrap();
+        // As geoipupdate does it: beside, then renamed.
+        std::fs::write(file.with_extension("new"), bytes).unwrap();
+        std::fs::rename(file.with_extension("new"), file).unwrap();
+    }
+
+    fn country(databases: &Databases, cx: &Context) -> Result<String, GeoFacts> {
+        let region = databases.region("192.0.2.1".parse().unwrap(), cx.now);
+        if region.failed == GeoFacts::NONE {
+            Ok(region
+                .country
+                .map_or("unlisted".to_owned(), |country| country.to_string()))
+        } else {
+            Err(region.failed)
+        }
+    }
+
+    #[test]
+    fn age_is_a_warning_and_beyond_max_age_a_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.mmdb");
+        for (age_days, max_age, want, code) in [
+            (1, None, Ok("NL"), None),
+            (60, None, Ok("NL"), None),
+            (61, None, Ok("NL"), Some("old-database")),
+            (30, Some("30d"), Ok("NL"), None),
+            (
+                31,
+                Some("30d"),
+                Err(GeoFacts::COUNTRY),
+                Some("old-database"),
+            ),
+            (61, Some("90d"), Ok("NL"), None), // the operator has said what old means
+            (-2, None, Ok("NL"), Some("old-database")), // built the day after tomorrow: age unknown
+            (
+                -2,
+                Some("30d"),
+                Err(GeoFacts::COUNTRY),
+                Some("old-database"),
+            ),
+            (1, Some("1h"), Err(GeoFacts::COUNTRY), Some("old-database")),
+        ] {
+            made(
+                &file,
+                "network,country\n192.0.2.0/24,NL\n",
+                NOW - age_days * DAY,
+            );
+            let mut cx = Context::default();
+            let mut text = format!("[geoip]\ndatabases = [{:?}]\n", file.display().to_string());
+            if let Some(age) = max_age {
+                text.push_str(&format!("max_age = \"{age}\"\n"));
+            }
+            let databases = load(&text, &mut cx);
+            assert_eq!(
+                country(&databases, &cx),
+                want.map(str::to_owned),
+                "{age_days} {max_age:?}"
+            );
+            let codes: Vec<&str> = cx
+                .report
+                .diagnostics
+                .iter()
+                .map(|finding| finding.code)
+                .collect();
+            assert_eq!(
+                codes,
+                code.into_iter().collect::<Vec<_>>(),
+                "{age_days} {max_age:?}"
+            );
+            assert!(!cx.report.refused());
+        }
+    }
+
+    #[test]
+    fn missing_and_broken_databases_refuse_the_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        let write =
+            |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+        write("text.mmdb", b"no database");
+        write("empty.mmdb", b"");
+        made(
+            &folder.path().join("cut.mmdb"),
+            "network,country\n192.0.2.0/24,NL\n",
+            NOW,
+        );
+        let whole = std::fs::read(folder.path().join("cut.mmdb")).unwrap();
+        write("cut.mmdb", whole.get(400..).unwrap());
+        write("useless.mmdb", &{
+            let label = Label {
+                kind: "Test",
+                description: "",
+                build_epoch: u64::try_from(NOW).unwrap(),
+            };
+            geo::writer::write(&[], &label).unwrap()
+        });
+        for (name, codes) in [
+            ("none.mmdb", vec!["unreadable-database"]),
+            (".", vec!["unreadable-database"]),
+            ("text.mmdb", vec!["broken-database"]),
+            ("empty.mmdb", vec!["broken-database"]),
+            ("cut.mmdb", vec!["broken-database"]),
+            ("useless.mmdb", vec!["useless-database"]),
+            ("embedded:demo", vec![]),
+        ] {
+            let mut cx = Context::default();
+            let path = folder.path().join(name).display().to_string();
+            let written = if name.starts_with("embedded") {
+                name
+            } else {
+                &path
+            };
+            let databases = load(&format!("geoip.databases = [{written:?}]"), &mut cx);
+            let found: Vec<&str> = cx
+                .report
+                .diagnostics
+                .iter()
+                .map(|finding| finding.code)
+                .collect();
+            assert_eq!(found, codes, "{name}");
+            let refused = codes
+                .first()
+                .is_some_and(|code| *code != "useless-database");
+            assert_eq!(cx.report.refused(), refused, "{name}");
+            assert_eq!(databases.sources().len(), usize::from(!refused), "{name}");
+            assert!(
+                cx.report
+                    .diagnostics
+                    .iter()
+                    .all(|finding| !finding.message.contains('\n'))
+            );
+        }
+    }
+
+    #[test]
+    fn only_a_changed_file_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b) = (folder.path().join("a.mmdb"), folder.path().join("b.mmdb"));
+        made(&a, "network,country\n192.0.2.0/24,NL\n", NOW);
+        made(&b, "network,asn\n192.0.2.0/24,64500\n", NOW);
+        let text = format!(
+            "geoip.databases = [{:?}, {:?}]",
+            a.display().to_string(),
+            b.display().to_string()
+        );
+        let mut cx = Context::default();
+        let first = load(&text, &mut cx);
+        assert_eq!(country(&first, &cx), Ok("NL".to_owned()));
+        assert_eq!(first.provides(), GeoFacts::COUNTRY.union(GeoFacts::ASN));
+        assert_eq!(cx.watch, [a.clone(), b.clone()]);
+
+        made(&a, "network,country\n192.0.2.0/24,DE\n", NOW);
+        let second = load(&text, &mut cx);
+        assert_eq!(country(&second, &cx), Ok("DE".to_owned()));
+        assert_eq!(
+            country(&first, &cx),
+            Ok("NL".to_owned()),
+            "the old snapshot is not touched"
+        );
+        let same = |at: usize, x: &Databases, y: &Databases| {
+            Arc::ptr_eq(&x.sources()[at].database, &y.sources()[at].database)
+        };
+        assert!(!same(0, &first, &second) && same(1, &first, &second));
+
+        std::fs::write(&a, "half a downl").unwrap();
+        let third = load(&text, &mut cx);
+        assert!(cx.report.refused());
+        assert_eq!(third.sources().len(), 1);
+        made(&a, "network,country\n192.0.2.0/24,BE\n", NOW);
+        let fourth = load(&text, &mut cx);
+        assert!(!cx.report.refused());
+        assert_eq!(country(&fourth, &cx), Ok("BE".to_owned()));
+    }
+}

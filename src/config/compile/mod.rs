@@ -3,6 +3,7 @@
 pub mod access_log;
 pub mod answer;
 pub mod client;
+mod condition;
 pub mod denial;
 mod files;
 pub mod geoip;
@@ -12,6 +13,7 @@ pub mod rules;
 pub mod server;
 pub mod sets;
 pub mod site;
+pub mod tests;
 pub mod tls;
 pub mod upstream;
 
@@ -32,6 +34,9 @@ pub(crate) fn snapshot(root: &Table, generation: u64, cx: &mut Context) -> Optio
     let trust = client::compile(root, cx);
     let geo = geoip::compile(root, cx);
     let policy = rules::compile(root, geo.provides(), cx);
+    if !cx.report.refused() {
+        tests::run(root, &policy, cx);
+    }
     let access_logs = access_log::compile(root, cx);
     let sources = identity::compile(root, cx);
     let upstreams = upstream::compile(root, cx);
@@ -67,6 +72,7 @@ pub(crate) fn snapshot(root: &Table, generation: u64, cx: &mut Context) -> Optio
         access_logs,
         denial,
         pages: Arc::new(std::mem::take(&mut cx.pages)),
+        default_language: root.str("default_language").map(Arc::from),
         response_headers: HeaderEdits::default(),
         stripped: compiled.stripped,
         watch,

@@ -1,10 +1,360 @@
-//! (being built)
+//! Denies, allows and routes: the policy.
+//!
+//! INVARIANT: sites are numbered in the order of `[[site]]`, routes in the order of `[[site.route]]`; a site-level `allow` is
+//! one more route `/**` at the end. The snapshot numbers them alike. Hosts on two sites, routes without answer or `allow`,
+//! and an `allow` beside a `/**` route are reported by [`super::site`](crate::config); here they only fail closed.
+//!
+//! Codes: `duplicate-rule`, `duplicate-route`, `equal-lenient-routes`, `bad-reason`, `empty-allow`, `user-without-auth`,
+//! `spoofable`, and those of [`super::condition`].
 
-use crate::config::{Context, Table};
-use crate::policy::Policy;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::condition::{Stands, Terms, host, is_condition, pattern};
+use super::denial;
+use crate::config::node::{Entry, Node, Span, Table, Value};
+use crate::config::{Context, Diagnostic};
+use crate::policy::draft::{Allow, Deny, Draft, Grant, PathReading, Route, SignIn, Site};
+use crate::policy::pattern::Pattern;
+use crate::policy::{Policy, Refusal, RefusalId, RefusalStatus, RuleId, RuleInfo, RuleKind};
+use crate::value::reason::Reason;
 use crate::value::region::GeoFacts;
 
-/// (being built)
-pub fn compile(_root: &Table, _provides: GeoFacts, _cx: &mut Context) -> Policy {
-    Policy
+/// Compiles the policy. `provides` are the facts that the databases can tell.
+pub fn compile(root: &Table, provides: GeoFacts, cx: &mut Context) -> Policy {
+    let mut book = Book {
+        root,
+        terms: Terms::compile(root, provides, cx),
+        rules: Vec::new(),
+        refusals: vec![Refusal::default()],
+    };
+    let everywhere = Scope {
+        name: String::new(),
+        sources: most_sources(root),
+    };
+    let mut names = BTreeMap::new();
+    let denies = book.denies(root, &everywhere, &mut names, cx);
+    let sites = root
+        .tables("site")
+        .map(|site| book.site(site, cx))
+        .collect();
+    Policy::new(Draft {
+        rules: book.rules,
+        refusals: book.refusals,
+        denies,
+        sites,
+        addresses: book.terms.sets,
+        roles: book.terms.roles,
+    })
+}
+
+/// The rules and refusals so far.
+struct Book<'t> {
+    root: &'t Table,
+    terms: Terms<'t>,
+    rules: Vec<RuleInfo>,
+    /// INVARIANT: the first is the default, [`FORBIDDEN`].
+    refusals: Vec<Refusal>,
+}
+
+/// The refusal of a route without `otherwise`.
+const FORBIDDEN: RefusalId = RefusalId(0);
+
+/// Where rules stand.
+struct Scope {
+    /// The site's name; empty for the global rules.
+    name: String,
+    /// How many identity sources a caller may come with.
+    sources: usize,
+}
+
+/// Rule names in a scope and where they were first written.
+type Names = BTreeMap<String, Span>;
+
+fn most_sources(root: &Table) -> usize {
+    let sites = root.tables("site");
+    sites
+        .map(|site| site.many("identity").count())
+        .max()
+        .unwrap_or(0)
+}
+
+impl Book<'_> {
+    fn site(&mut self, table: &Table, cx: &mut Context) -> Site {
+        let mut hosts = Vec::new();
+        for node in table.many("host") {
+            let Some(text) = node.as_str() else { continue };
+            hosts.extend(host(text, node.span, cx));
+        }
+        let name = table.many("host").next().and_then(Node::as_str);
+        let scope = Scope {
+            name: name.unwrap_or_default().to_owned(),
+            sources: table.many("identity").count(),
+        };
+        let mut names = Names::new();
+        let denies = self.denies(table, &scope, &mut names, cx);
+        let mut routes: Vec<Route> = Vec::new();
+        let mut written: Vec<(Pattern, Span)> = Vec::new();
+        for route in table.tables("route") {
+            let compiled = self.route(route, &scope, &mut names, cx);
+            if let (Some(read), Some(node)) = (&compiled.pattern, route.get("path")) {
+                compare(read, node.span, &written, cx);
+                written.push((read.clone(), node.span));
+            }
+            routes.push(compiled);
+        }
+        if let Some(allow) = table.entry("allow") {
+            routes.push(Route {
+                pattern: Pattern::read("/**").ok(),
+                denies: Vec::new(),
+                grant: self.grant(allow, "/**", &scope, &mut names, cx),
+                otherwise: FORBIDDEN,
+            });
+        }
+        Site {
+            hosts,
+            sign_in: self.sign_in(table),
+            reading: match table.str("path_reading") {
+                Some("strict") => PathReading::Strict,
+                Some(_) | None => PathReading::Lenient,
+            },
+            denies,
+            routes,
+        }
+    }
+
+    fn sign_in(&self, site: &Table) -> SignIn {
+        let sources = self.root.table("identity");
+        let by_certificate = |node: &Node| {
+            let source = node.as_str().and_then(|name| sources?.table(name));
+            source.is_some_and(|source| source.get("mtls").is_some())
+        };
+        if site.many("identity").next().is_none() {
+            SignIn::Never
+        } else if site.many("identity").all(by_certificate) {
+            SignIn::CertificateOnly
+        } else {
+            SignIn::Possible
+        }
+    }
+
+    fn route(
+        &mut self,
+        table: &Table,
+        scope: &Scope,
+        names: &mut Names,
+        cx: &mut Context,
+    ) -> Route {
+        let path = table.get("path");
+        let written = path.and_then(Node::as_str).unwrap_or_default();
+        let pattern = path
+            .filter(|node| node.as_str().is_some())
+            .and_then(|node| pattern(written, node.span, cx));
+        let denies = self.denies(table, scope, names, cx);
+        let own_answer = table.get("redirect").is_some() || table.get("respond").is_some();
+        let grant = match table.entry("allow") {
+            Some(allow) => self.grant(allow, written, scope, names, cx),
+            None if own_answer => Grant::Anyone,
+            // Refused where routes are compiled; closed in any case.
+            None => Grant::Rules(Vec::new()),
+        };
+        let otherwise = match table.table("otherwise") {
+            Some(table) => self.refusal(table, cx),
+            None => FORBIDDEN,
+        };
+        Route {
+            pattern,
+            denies,
+            grant,
+            otherwise,
+        }
+    }
+
+    fn denies(
+        &mut self,
+        table: &Table,
+        scope: &Scope,
+        names: &mut Names,
+        cx: &mut Context,
+    ) -> Vec<Deny> {
+        let mut denies = Vec::new();
+        for (number, deny) in (1..).zip(table.tables("deny")) {
+            let condition = self.terms.condition(deny, Stands::Deny, cx);
+            user_without_auth(deny, scope, cx);
+            let refusal = self.refusal(deny, cx);
+            let name = match deny
+                .get("name")
+                .and_then(|node| Some((node, node.as_str()?)))
+            {
+                Some((node, name)) => claim_name(name, node.span, names, cx),
+                None => Arc::from(format!("{}deny#{number}", scope.name)),
+            };
+            if deny.bool("shadow") == Some(true) {
+                continue;
+            }
+            let rule = self.rule(name, RuleKind::Deny, deny.span, cx);
+            denies.push(Deny {
+                rule,
+                refusal,
+                condition,
+            });
+        }
+        denies
+    }
+
+    fn grant(
+        &mut self,
+        allow: &Entry,
+        path: &str,
+        scope: &Scope,
+        names: &mut Names,
+        cx: &mut Context,
+    ) -> Grant {
+        if allow.node.as_str() == Some("anyone") {
+            return Grant::Anyone;
+        }
+        if allow.node.as_list().is_some_and(<[Node]>::is_empty) {
+            let finding = Diagnostic::error(
+                "empty-allow",
+                allow.node.span,
+                "an empty `allow` lets nobody pass",
+            );
+            cx.say(finding.help("write `allow = \"anyone\"`, or a table of conditions"));
+        }
+        let mut allows = Vec::new();
+        for (number, table) in (1..).zip(allow.node.many().filter_map(Node::as_table)) {
+            let condition = self.terms.condition(table, Stands::Allow, cx);
+            user_without_auth(table, scope, cx);
+            spoofable(table, cx);
+            let name = match table
+                .get("name")
+                .and_then(|node| Some((node, node.as_str()?)))
+            {
+                Some((node, name)) => claim_name(name, node.span, names, cx),
+                None => Arc::from(format!("{}{path}#{number}", scope.name)),
+            };
+            if table.bool("shadow") == Some(true) {
+                continue;
+            }
+            let rule = self.rule(name, RuleKind::Allow, table.span, cx);
+            allows.push(Allow { rule, condition });
+        }
+        Grant::Rules(allows)
+    }
+
+    fn rule(&mut self, name: Arc<str>, kind: RuleKind, at: Span, cx: &Context) -> RuleId {
+        let id = RuleId(u32::try_from(self.rules.len()).unwrap_or(u32::MAX));
+        let source = cx.source(at);
+        self.rules.push(RuleInfo { name, source, kind });
+        id
+    }
+
+    /// What a deny or an `otherwise` answers.
+    fn refusal(&mut self, table: &Table, cx: &mut Context) -> RefusalId {
+        let status = match table.get("status").map(|node| &node.value) {
+            Some(Value::Integer(404)) => RefusalStatus::NotFound,
+            Some(Value::Integer(410)) => RefusalStatus::Gone,
+            Some(Value::Integer(451)) => RefusalStatus::Legal,
+            Some(Value::String(word)) if word == "close" => RefusalStatus::Close,
+            Some(_) | None => RefusalStatus::Forbidden,
+        };
+        let reason = match table
+            .get("reason")
+            .and_then(|node| Some((node, node.as_str()?)))
+        {
+            None => Reason::FORBIDDEN,
+            Some((node, text)) => Reason::parse(text).unwrap_or_else(|error| {
+                let message = format!("`{text}` is no reason code");
+                cx.say(Diagnostic::error("bad-reason", node.span, message).help(error.to_string()));
+                Reason::FORBIDDEN
+            }),
+        };
+        let refusal = Refusal {
+            status,
+            reason,
+            message: table.str("message").map(Arc::from),
+            page: table.get("page").and_then(|node| denial::page(node, cx)),
+            link: table.str("link").map(Arc::from),
+            upgrade_url: table.str("upgrade_url").map(Arc::from),
+        };
+        if let Some(known) = self.refusals.iter().position(|known| *known == refusal) {
+            return RefusalId(u32::try_from(known).unwrap_or(u32::MAX));
+        }
+        let id = RefusalId(u32::try_from(self.refusals.len()).unwrap_or(u32::MAX));
+        self.refusals.push(refusal);
+        id
+    }
+}
+
+/// A rule's name; a finding where the scope has it already.
+fn claim_name(name: &str, at: Span, names: &mut Names, cx: &mut Context) -> Arc<str> {
+    match names.get(name) {
+        Some(first) => {
+            let message = format!("rule `{name}` is named twice");
+            let finding = Diagnostic::error("duplicate-rule", at, message);
+            cx.say(finding.related(*first, "first written here"));
+        }
+        None => {
+            names.insert(name.to_owned(), at);
+        }
+    }
+    Arc::from(name)
+}
+
+/// Reports a route whose pattern another route of the site has.
+fn compare(read: &Pattern, at: Span, written: &[(Pattern, Span)], cx: &mut Context) {
+    if let Some((_, first)) = written.iter().find(|(other, _)| other.same(read)) {
+        let message = format!("route `{read}` is written twice");
+        let finding = Diagnostic::error("duplicate-route", at, message);
+        cx.say(finding.related(*first, "first written here"));
+    } else if let Some((other, first)) =
+        written.iter().find(|(other, _)| other.same_leniently(read))
+    {
+        let message = format!(
+            "routes `{read}` and `{other}` are the same to an upstream that reads paths leniently"
+        );
+        let finding = Diagnostic::error("equal-lenient-routes", at, message);
+        cx.say(finding.related(*first, "the other route").help(
+            "requests for either would be refused as ambiguous; name one of them, or put the conditions of both into one route",
+        ));
+    }
+}
+
+/// Reports a `user` that two sources could vouch for.
+fn user_without_auth(table: &Table, scope: &Scope, cx: &mut Context) {
+    let Some(user) = table.entry("user") else {
+        return;
+    };
+    if scope.sources > 1 && table.get("auth").is_none() {
+        let message = "several identity sources could vouch for this user";
+        let finding = Diagnostic::finding("user-without-auth", user.key_span, message);
+        cx.say(finding.help("name the source as well: `auth = \"…\"`"));
+    }
+}
+
+/// Reports an allow that rests on what any client can send.
+fn spoofable(table: &Table, cx: &mut Context) {
+    let mut sent = table
+        .entries
+        .iter()
+        .filter(|entry| matches!(&*entry.key, "header" | "query" | "cookie"));
+    let Some(first) = sent.next() else { return };
+    let chosen = |key: &str| {
+        matches!(
+            key,
+            "header" | "query" | "cookie" | "method" | "path" | "host" | "scheme" | "upgrade"
+        )
+    };
+    if table
+        .entries
+        .iter()
+        .all(|entry| !is_condition(&entry.key) || chosen(&entry.key))
+    {
+        let message = format!(
+            "this allow rests on a {} alone, which any client can send",
+            first.key
+        );
+        let finding = Diagnostic::finding("spoofable", first.key_span, message);
+        cx.say(finding.help("ask for `ip`, `role`, `user` or `auth` as well"));
+    }
 }

@@ -82,17 +82,18 @@ fn site(
     sources: &crate::identity::Sources,
     cx: &mut Context,
 ) -> Site {
-    let forward = Forward::read(table, around.root, cx);
+    let identity = identity::authenticator(table, sources, cx);
     let denial = denial::compile(table.table("denial"), around.denial, cx);
     let name = table.many("host").next().and_then(Node::as_str);
     Site {
         name: Arc::from(name.unwrap_or_default()),
-        identity: identity::authenticator(table, sources, cx),
         routes: routes(table, &denial, around, cx),
         api: table.bool("api").unwrap_or(false),
         headers_to_upstream,
-        forward_credential: forward.authorization,
-        credential_headers: forward.removed,
+        forward_credential: table
+            .bool("forward_credential")
+            .unwrap_or_else(|| identity.forwards_by_default()),
+        identity,
         forwarded: table.bool("forwarded").unwrap_or(false),
         via: table.bool("via").unwrap_or(false),
         intercept: table
@@ -329,69 +330,6 @@ fn free_header(node: &Node, cx: &mut Context) -> Option<HeaderName> {
         return None;
     }
     Some(name)
-}
-
-/// Which fields that carry credentials of the site's sources go upstream.
-struct Forward {
-    /// Whether `Authorization` does.
-    authorization: bool,
-    /// Those which do not.
-    removed: Vec<HeaderName>,
-}
-
-impl Forward {
-    /// A field that a jwt source reads goes upstream unless the site says no; a field of any other source does not unless it
-    /// says yes. A field that no source reads is the application's own. Reports sources that are not defined.
-    fn read(site: &Table, root: &Table, cx: &mut Context) -> Self {
-        let defined = root.table("identity");
-        let written = site.bool("forward_credential");
-        let mut removed = Vec::new();
-        for node in site.many("identity") {
-            let Some(name) = node.as_str() else { continue };
-            let Some(source) = defined.and_then(|table| table.get(name)) else {
-                unknown_source(name, node.span, defined, cx);
-                continue;
-            };
-            let Some(source) = source.as_table() else {
-                continue;
-            };
-            let field = |kind: &str, otherwise: HeaderName| {
-                let table = source.table(kind)?;
-                let written = table.str("header").and_then(|name| name.parse().ok());
-                Some(written.unwrap_or(otherwise))
-            };
-            let token = field("jwt", header::AUTHORIZATION);
-            let other = field("api_key", HeaderName::from_static("x-api-key"))
-                .or_else(|| source.table("basic").map(|_| header::AUTHORIZATION));
-            if written == Some(false) {
-                removed.extend(token);
-            }
-            if written != Some(true) {
-                removed.extend(other);
-            }
-        }
-        removed.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-        removed.dedup();
-        Self {
-            authorization: !removed.contains(&header::AUTHORIZATION),
-            removed,
-        }
-    }
-}
-
-fn unknown_source(name: &str, span: Span, defined: Option<&Table>, cx: &mut Context) {
-    let shown = cx.written(span, name);
-    let message = format!("identity source `{shown}` is not defined");
-    let finding = Diagnostic::error("unknown-identity", span, message);
-    let entries = defined.map(|table| table.entries.as_slice());
-    let names = entries
-        .unwrap_or_default()
-        .iter()
-        .map(|entry| entry.key.as_str());
-    cx.say(match nearest(name, names) {
-        Some(near) => finding.help(format!("did you mean `{near}`?")),
-        None => finding.help(format!("write `[identity.{shown}]`")),
-    });
 }
 
 /// Fields on which framing, routing and the connection rest.

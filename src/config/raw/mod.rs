@@ -86,7 +86,7 @@ pub enum Kind {
     /// One of these words.
     Word(&'static [Word]),
     /// One of these words, which have a meaning of their own, or else the other kind.
-    WordOr(&'static [Word], &'static Kind),
+    WordOr(&'static [Word], &'static Self),
     /// True or false.
     Boolean,
     /// A whole number in this range, both ends included.
@@ -106,17 +106,17 @@ pub enum Kind {
     /// A TOML date and time.
     Moment,
     /// A list.
-    List(&'static Kind),
+    List(&'static Self),
     /// A list, or one item standing alone.
-    OneOrMany(&'static Kind),
+    OneOrMany(&'static Self),
     /// A table.
     Table(&'static Section),
     /// Tables written with `[[…]]`, or a list of inline tables.
     Tables(&'static Section),
     /// A table whose keys are names that the operator chooses.
-    Named(&'static Kind),
+    Named(&'static Self),
     /// One of several kinds that differ in their TOML type.
-    Either(&'static [Kind]),
+    Either(&'static [Self]),
     /// Any value.
     Anything,
 }

@@ -236,14 +236,19 @@ fn wrong_type(name: &str, node: &Node, kind: &Kind, cx: &mut Context) {
     );
     let finding = Diagnostic::error("wrong-type", node.span, message);
     let lone = !matches!(node.value, Value::List(_));
-    cx.say(match kind {
-        // One bracket where two are wanted is the commonest slip of all: say how to write it.
-        Kind::Tables(inner) if lone && inner.title.starts_with("[[") => {
+    cx.say(
+        if let Kind::Tables(inner) = kind
+            && lone
+            && inner.title.starts_with("[[")
+        {
+            // One bracket where two are wanted is the commonest slip of all: say how to write it.
             finding.help(format!("write `{}`", inner.title))
-        }
-        Kind::List(_) | Kind::Tables(_) if lone => finding.help("put it in brackets: `[…]`"),
-        _ => finding,
-    });
+        } else if lone && matches!(kind, Kind::List(_) | Kind::Tables(_)) {
+            finding.help("put it in brackets: `[…]`")
+        } else {
+            finding
+        },
+    );
 }
 
 impl Value {

@@ -1,7 +1,7 @@
 //! From a [`Record`] to the bytes of one line.
 //!
-//! A line is one line whatever a client sent ([`escape`]), holds no secret of a query ([`redact`]) and shows addresses as
-//! `privacy` allows ([`privacy`]). Where lines go is the business of [`super::access_log`].
+//! A line is one line whatever a client sent (`escape`), holds no secret of a query (`redact`) and shows addresses as
+//! `privacy` allows (`privacy`). Where lines go is the business of [`super::access_log`].
 
 mod clock;
 mod escape;

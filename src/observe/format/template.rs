@@ -188,7 +188,11 @@ fn request(record: &Record, log: &AccessLog, out: &mut Vec<u8>) {
     };
     escape::nginx(out, method.as_str().as_bytes());
     out.push(b' ');
+    let before = out.len();
     uri(record, log, out);
+    if out.len() == before {
+        out.push(b'-');
+    }
     if let Some(protocol) = record.version.and_then(protocol) {
         out.push(b' ');
         out.extend_from_slice(protocol.as_bytes());

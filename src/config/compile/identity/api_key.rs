@@ -86,6 +86,10 @@ fn key_file(
     for mistake in syntax {
         file.say(mistake.span, &mistake.message, cx);
     }
+    if file.mistakes > 0 {
+        // What could be read of such a file only adds noise.
+        return None;
+    }
     for entry in &root.entries {
         if entry.key != "key" {
             file.say(

@@ -238,24 +238,29 @@ fn nearest<'n>(written: &str, known: impl Iterator<Item = &'n str>) -> Option<&'
     Some(name)
 }
 
-/// Edits between two words (Levenshtein).
+/// Edits between two words; two neighbours that changed places are one edit.
 fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
+    let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
+    let cell = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(usize::MAX / 2);
+    let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (done, letter) in from.chars().enumerate() {
+    let mut above = None;
+    for (done, letter) in from.iter().enumerate() {
         let mut next = vec![done + 1];
+        let mut left = None;
         for (at, other) in to.iter().enumerate() {
-            let (Some(up), Some(diagonal), Some(left)) =
-                (row.get(at + 1), row.get(at), next.get(at))
-            else {
-                break;
-            };
-            let swap = diagonal + usize::from(*other != letter);
-            next.push(swap.min(up + 1).min(left + 1));
+            let swap = cell(&row, at) + usize::from(other != letter);
+            let mut best = swap.min(cell(&row, at + 1) + 1).min(cell(&next, at) + 1);
+            if above == Some(other) && left == Some(letter) && at > 0 {
+                best = best.min(cell(&before, at - 1) + 1);
+            }
+            next.push(best);
+            left = Some(other);
         }
-        row = next;
+        before = std::mem::replace(&mut row, next);
+        above = Some(letter);
     }
-    row.last().copied().unwrap_or_default()
+    cell(&row, to.len())
 }
 
 /// The sources of GRAMMAR; those that are not built yet are named too, so that they are never unknown.

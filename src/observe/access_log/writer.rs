@@ -34,19 +34,22 @@ pub(super) struct Chunk {
     pub(super) kept: Vec<(usize, usize)>,
 }
 
-/// How much may wait for a destination, in bytes.
+/// What a destination may hold back.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Room {
-    /// Of all lines.
+pub(super) struct Limits {
+    /// Bytes of lines that wait.
     pub(super) ordinary: usize,
-    /// Of refusals, once the first is full.
+    /// Bytes of refusals that wait, once the first is full.
     pub(super) kept: usize,
+    /// Between two tries of a write that failed.
+    pub(super) retry: Duration,
 }
 
-/// How long a worker's lines may wait for a destination that does not move: 4 MiB are about 10 000 lines.
-pub(super) const ROOM: Room = Room {
+/// 4 MiB are about 5 000 lines in JSON: seconds of a busy server, and of no weight in memory.
+pub(super) const LIMITS: Limits = Limits {
     ordinary: 4 << 20,
     kept: 4 << 20,
+    retry: Duration::from_secs(1),
 };
 
 /// The workers' end of a destination. When the last one is gone, the thread writes what it has and ends.
@@ -67,7 +70,7 @@ pub(super) struct Shared {
     /// The thread has nothing to do, or is gone.
     rest: Condvar,
     counters: Arc<Counters>,
-    room: Room,
+    limits: Limits,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -125,7 +128,7 @@ impl Sink {
     /// Where it cannot be opened, or no thread can be started.
     pub(super) fn start(
         destination: Destination,
-        room: Room,
+        limits: Limits,
         counters: Arc<Counters>,
         mut open: Open,
     ) -> io::Result<Self> {
@@ -135,7 +138,7 @@ impl Sink {
             work: Condvar::new(),
             rest: Condvar::new(),
             counters,
-            room,
+            limits,
             thread: Mutex::default(),
         });
         let writer = Writer {
@@ -167,7 +170,7 @@ impl Sink {
         let queued = if queue.closing {
             0
         } else {
-            queue.push(chunk, self.shared.room)
+            queue.push(chunk, self.shared.limits)
         };
         if chunk.bytes.capacity() == 0 {
             chunk.bytes = queue.spare.pop().unwrap_or_default();
@@ -200,8 +203,8 @@ impl Drop for Sink {
 
 impl Queue {
     /// How many of the lines found room.
-    fn push(&mut self, chunk: &mut Chunk, room: Room) -> u64 {
-        if self.ordinary + chunk.bytes.len() <= room.ordinary {
+    fn push(&mut self, chunk: &mut Chunk, limits: Limits) -> u64 {
+        if self.ordinary + chunk.bytes.len() <= limits.ordinary {
             let whole = Chunk {
                 bytes: std::mem::take(&mut chunk.bytes),
                 lines: chunk.lines,
@@ -214,7 +217,7 @@ impl Queue {
         let mut kept = Chunk::default();
         for (start, end) in &chunk.kept {
             let line = chunk.bytes.get(*start..*end).unwrap_or_default();
-            if self.kept + kept.bytes.len() + line.len() > room.kept {
+            if self.kept + kept.bytes.len() + line.len() > limits.kept {
                 break;
             }
             kept.bytes.extend_from_slice(line);
@@ -431,10 +434,10 @@ impl Writer {
             tracing::error!(
                 path = self.name,
                 error,
-                "the access log cannot be written, trying again every second"
+                "the access log cannot be written, trying again and again"
             );
         }
-        RETRY
+        self.shared.limits.retry
     }
 
     fn recovered(&mut self) {
@@ -488,6 +491,3 @@ pub(super) const CHUNK: usize = 64 << 10;
 
 /// Empty buffers kept per destination.
 const SPARE: usize = 8;
-
-/// Between two tries of a write that failed.
-const RETRY: Duration = Duration::from_secs(1);

@@ -14,6 +14,9 @@ use crate::snapshot::tls::{
     Certificate, ClientCertificates, ClientTls, ClientTrust, MinVersion, ServerTls, TlsError,
 };
 
+#[cfg(test)]
+mod tests;
+
 /// Compiles the `tls` of a `[[listener]]`.
 pub fn server(table: &Table, cx: &mut Context) -> Option<Arc<ServerTls>> {
     let written: Vec<&Table> = table.tables("certificates").collect();

@@ -1,11 +1,13 @@
 //! The access log's door: a process-wide [`Logger`] that outlives reloads, and a [`WorkerLog`] for each worker.
 //!
 //! A worker formats lines into a buffer of its own and hands full buffers to the destination's writer thread
-//! (`super::writer`); it takes a lock once in 64 KiB and never waits for a disk. Nothing is formatted on another thread.
+//! (`writer`); it takes a lock once in 64 KiB and never waits for a disk. Nothing is formatted on another thread.
 //!
 //! ```text
 //! Record ─ WorkerLog::write ─ buffer ─(full, tick, flush)─ queue ─ writer thread ─ stdout or file
 //! ```
+
+mod writer;
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -14,10 +16,10 @@ use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 
-use super::format::{Formatter, holds};
-use super::record::Record;
-use super::writer::{CHUNK, Chunk, Counters, ROOM, Shared, Sink, lock, opener};
+use crate::observe::format::{Formatter, holds};
+use crate::observe::record::Record;
 use crate::snapshot::log::{AccessLog, Destination};
+use writer::{CHUNK, Chunk, Counters, LIMITS, Shared, Sink, lock, opener};
 
 /// Every access log of the process.
 #[derive(Debug, Clone, Default)]
@@ -149,7 +151,7 @@ impl Logger {
 
     fn open(&self, destination: &Destination) -> Result<Sink, OpenError> {
         let counters = Arc::clone(&self.0.counters);
-        Sink::start(destination.clone(), ROOM, counters, opener(destination)).map_err(|source| {
+        Sink::start(destination.clone(), LIMITS, counters, opener(destination)).map_err(|source| {
             OpenError {
                 destination: destination.clone(),
                 source,

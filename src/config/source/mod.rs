@@ -8,6 +8,7 @@
 //! it is unset or empty, and `${file:path}` the content of a file without its last line break. `$${` stands for `${`; any
 //! other `$` for itself. What was put in is not looked at again.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,6 +31,17 @@ pub enum Input {
         /// What paths in it are relative to.
         folder: PathBuf,
     },
+}
+
+impl Input {
+    /// The file, or what the text is called.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Text { name, .. } => name.clone(),
+        }
+    }
 }
 
 /// Looks up a variable of the environment.
@@ -346,18 +358,21 @@ enum Unreadable {
 
 /// What the system says, without its number.
 pub(crate) fn plain(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        std::io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
-        std::io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
-        _ => {
-            let text = error.to_string().to_lowercase();
-            text.split_once(" (os error")
-                .map_or(text.clone(), |(why, _)| why.to_owned())
-        }
+    let kind = error.kind();
+    if let Some((_, why)) = PLAIN.iter().find(|(known, _)| *known == kind) {
+        return (*why).to_owned();
     }
+    let text = error.to_string().to_lowercase();
+    let why = text.split_once(" (os error").map(|(why, _)| why.to_owned());
+    why.unwrap_or(text)
 }
+
+const PLAIN: &[(ErrorKind, &str)] = &[
+    (ErrorKind::NotFound, "there is no such file"),
+    (ErrorKind::PermissionDenied, "permission denied"),
+    (ErrorKind::InvalidData, "it is not UTF-8 text"),
+    (ErrorKind::IsADirectory, "it is a folder"),
+];
 
 /// Bytes of one configuration file or secret. Lists and pages are not read here.
 const LARGEST: u64 = 64 << 20;

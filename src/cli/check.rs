@@ -1,0 +1,132 @@
+//! `check`: loads a configuration, changes nothing, and reports every mistake.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+
+use crate::config::diagnostic::Paint;
+use crate::config::{self, Input, Loaded, Memory, Severity, effective};
+
+/// Arguments of `check`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct CheckArgs {
+    /// The configuration; without one: /etc/portcullis/portcullis.toml, else the built-in demo
+    file: Option<PathBuf>,
+    /// Show every setting with the value that holds
+    #[arg(long, short)]
+    verbose: bool,
+    /// Say which rules can never match (not built yet)
+    #[arg(long)]
+    reach: bool,
+    /// How findings are printed
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// How findings are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// For machines: an array of findings
+    Json,
+}
+
+/// Checks. Exit 0 where the configuration would run, warnings or not; 4 with findings (a failed policy test); else 3.
+#[must_use]
+pub fn run(args: &CheckArgs) -> ExitCode {
+    if args.reach {
+        return super::later::run("check --reach");
+    }
+    let (name, input) = input(args.file.as_deref());
+    let loaded = config::load(input, Memory::default(), 1, Timestamp::now());
+    let refused = loaded.snapshot.is_none();
+    match args.format {
+        Format::Json => {
+            let printed = super::print(&format!("{}\n", loaded.report.json()));
+            return match answer(&loaded) {
+                None => printed,
+                Some(code) => ExitCode::from(code),
+            };
+        }
+        Format::Text => super::tell_report(&loaded.report.render(paint())),
+    }
+    if refused {
+        super::tell(&format!("{name}: not valid"));
+        return ExitCode::from(super::CONFIG_INVALID);
+    }
+    let mut text = String::new();
+    if args.verbose {
+        text.push_str(&effective::settings(&loaded.root, &loaded.report));
+        text.push('\n');
+    }
+    let findings = loaded.report.count(Severity::Finding) > 0;
+    let word = if findings { "valid, with findings" } else { "ok" };
+    text.push_str(&format!("{name}: {word} ({})\n", counts(&loaded)));
+    let printed = super::print(&text);
+    answer(&loaded).map_or(printed, ExitCode::from)
+}
+
+/// The exit code of a configuration that is not simply good: 3 where it is refused, 4 where it has findings.
+fn answer(loaded: &Loaded) -> Option<u8> {
+    if loaded.snapshot.is_none() {
+        return Some(super::CONFIG_INVALID);
+    }
+    (loaded.report.count(Severity::Finding) > 0).then_some(super::ANSWER_NO)
+}
+
+/// What is loaded where a verb takes an optional file, and how messages name it.
+fn input(file: Option<&Path>) -> (String, Input) {
+    let installed = Path::new(super::INSTALLED_CONFIG);
+    let file = file.or_else(|| Some(installed).filter(|path| path.exists()));
+    match file {
+        Some(path) => (path.display().to_string(), Input::File(path.to_owned())),
+        None => {
+            let name = "the built-in demo".to_owned();
+            let input = Input::Text {
+                name: "portcullis.toml (built in)".to_owned(),
+                text: super::DEFAULT_CONFIG.to_owned(),
+                folder: PathBuf::from("."),
+            };
+            (name, input)
+        }
+    }
+}
+
+/// `2 sites, 5 routes, 9 rules`: rules are denies and tables of `allow`.
+fn counts(loaded: &Loaded) -> String {
+    let root = &loaded.root;
+    let allowed = |table: &config::Table| table.tables("allow").count();
+    let mut routes = 0;
+    let mut rules = root.tables("deny").count();
+    for site in root.tables("site") {
+        routes += usize::from(site.get("allow").is_some());
+        rules += site.tables("deny").count() + allowed(site);
+        for route in site.tables("route") {
+            routes += 1;
+            rules += route.tables("deny").count() + allowed(route);
+        }
+    }
+    let plural = |count: usize, word: &str| {
+        let s = if count == 1 { "" } else { "s" };
+        format!("{count} {word}{s}")
+    };
+    let sites = root.tables("site").count();
+    [(sites, "site"), (routes, "route"), (rules, "rule")]
+        .map(|(count, word)| plural(count, word))
+        .join(", ")
+}
+
+/// Colours on a terminal only, and not where the person wants none (<https://no-color.org>).
+fn paint() -> Paint {
+    let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    if wanted && std::io::stderr().is_terminal() {
+        Paint::Colour
+    } else {
+        Paint::Plain
+    }
+}

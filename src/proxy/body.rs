@@ -1,0 +1,122 @@
+//! The one type of response bodies: ours in one piece, or the upstream's as it comes.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::exchange::Exchange;
+use crate::upstream::{Phase, UpstreamBody};
+use crate::value::failure::Failure;
+
+/// A response body. It carries the exchange, so that the access record closes with the last byte.
+#[derive(Debug)]
+pub struct GateBody {
+    kind: Kind,
+    exchange: Option<Box<Exchange>>,
+    /// How long the answer may make no progress.
+    patience: Duration,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Whole(Bytes),
+    Upstream(UpstreamBody),
+}
+
+impl GateBody {
+    /// A body of ours.
+    #[must_use]
+    pub const fn whole(bytes: Bytes, exchange: Option<Box<Exchange>>, patience: Duration) -> Self {
+        Self {
+            kind: Kind::Whole(bytes),
+            exchange,
+            patience,
+        }
+    }
+
+    /// An upstream's body.
+    #[must_use]
+    pub const fn upstream(body: UpstreamBody, exchange: Box<Exchange>, patience: Duration) -> Self {
+        Self {
+            kind: Kind::Upstream(body),
+            exchange: Some(exchange),
+            patience,
+        }
+    }
+
+    fn moved(&mut self, bytes: usize) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.record.response_body += bytes as u64;
+            exchange
+                .connection()
+                .clock
+                .enter(Phase::Stream, self.patience);
+        }
+    }
+}
+
+impl Body for GateBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        match &mut this.kind {
+            Kind::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                if bytes.is_empty() {
+                    return Poll::Ready(None);
+                }
+                this.moved(bytes.len());
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Kind::Upstream(body) => {
+                let next = ready!(Pin::new(body).poll_frame(cx));
+                match &next {
+                    Some(Ok(frame)) => this.moved(frame.data_ref().map_or(0, Bytes::len)),
+                    Some(Err(_)) => {
+                        if let Some(exchange) = &mut this.exchange {
+                            exchange.broke(Failure::ResponseBroken);
+                        }
+                    }
+                    None => {}
+                }
+                Poll::Ready(next)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Whole(bytes) => bytes.is_empty(),
+            Kind::Upstream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Upstream(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for GateBody {
+    fn drop(&mut self) {
+        let cut = match &self.kind {
+            Kind::Whole(_) => false,
+            Kind::Upstream(body) => !body.is_end_stream(),
+        };
+        if let (true, Some(exchange)) = (cut, &mut self.exchange)
+            && exchange.record.error.is_none()
+        {
+            exchange.broke(Failure::ClientGone);
+        }
+    }
+}

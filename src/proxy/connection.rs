@@ -1,0 +1,62 @@
+//! What is true of a client connection for all its requests.
+
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use tokio::sync::oneshot;
+
+use super::exchange::Exchange;
+use crate::policy::facts::{Scheme, TlsFacts};
+use crate::snapshot::Listener;
+use crate::snapshot::tls::ServerTls;
+use crate::upstream::Clock;
+use crate::upstream::forward::Upgraded;
+
+/// The facts of one connection, gathered once.
+#[derive(Debug)]
+pub struct Connection {
+    /// The socket's other end, as the kernel or a trusted PROXY header says.
+    pub peer: SocketAddr,
+    /// The peer's address in its canonical form.
+    pub peer_address: IpAddr,
+    /// The peer's address as a header value, for `X-Forwarded-For` where peer and client are one.
+    pub peer_value: HeaderValue,
+    /// The listener that accepted it.
+    pub listener: Arc<Listener>,
+    /// TLS facts, where it is TLS.
+    pub tls: Option<TlsFacts>,
+    /// The listener's certificates, as they were at the handshake.
+    pub certificates: Option<Arc<ServerTls>>,
+    /// The server name that the client asked for (RFC 6066 §3).
+    pub sni: Option<Box<str>>,
+    /// Its deadline.
+    pub clock: Rc<Clock>,
+    /// An upgrade that was agreed: the connection becomes a tunnel when its response has been written.
+    pub tunnel: RefCell<Option<Tunnel>>,
+    /// Set by the socket when a request line held a fragment, which the parser cuts off silently.
+    pub fragment: Rc<Cell<bool>>,
+}
+
+/// A tunnel to be opened.
+#[derive(Debug)]
+pub struct Tunnel {
+    /// Brings the upstream's end.
+    pub upstream: oneshot::Receiver<Upgraded>,
+    /// The record, closed when the tunnel ends.
+    pub exchange: Box<Exchange>,
+}
+
+impl Connection {
+    /// `https` on TLS, else `http`.
+    #[must_use]
+    pub const fn scheme(&self) -> Scheme {
+        if self.tls.is_some() {
+            Scheme::Https
+        } else {
+            Scheme::Http
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Facts → decision → permit or denial. The only place that asks policy.
+
+use std::cell::OnceCell;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method};
+use jiff::Timestamp;
+
+use super::connection::Connection;
+use crate::identity::{Authenticator, Head, Presented};
+use crate::observe::record::{Decided, Record, Rule};
+use crate::policy::decision::Credential;
+use crate::policy::decision::Place;
+use crate::policy::facts::{Facts, Identity, Scheme};
+use crate::policy::{Decision, First, Person, Refusal, RefusalStatus, Verdict};
+use crate::snapshot::{Site, Snapshot};
+use crate::value::failure::Failure;
+use crate::value::path::Target;
+use crate::value::reason::Reason;
+use crate::value::region::{GeoFacts, Region};
+
+/// What a request is judged by.
+#[derive(Debug)]
+pub struct Case<'r> {
+    /// The configuration.
+    pub snapshot: &'r Snapshot,
+    /// The connection.
+    pub connection: &'r Connection,
+    /// Site and route.
+    pub place: Place,
+    /// The client address.
+    pub client: IpAddr,
+    /// The method.
+    pub method: &'r Method,
+    /// The scheme as judged.
+    pub scheme: Scheme,
+    /// The host as judged.
+    pub host: &'r str,
+    /// The target.
+    pub target: &'r Target<'r>,
+    /// The head's fields as received.
+    pub headers: &'r HeaderMap,
+    /// Whether it asks for a WebSocket.
+    pub websocket: bool,
+    /// The start of the request.
+    pub now: Timestamp,
+}
+
+/// A judged request.
+#[derive(Debug)]
+pub struct Judged {
+    /// The conclusion.
+    pub decision: Decision,
+    /// Who asks, where that was looked at and somebody is known.
+    pub person: Option<Person>,
+    /// `WWW-Authenticate`, where the caller is asked to sign in.
+    pub challenges: Vec<HeaderValue>,
+}
+
+impl Case<'_> {
+    /// The site, where there is one.
+    #[must_use]
+    pub fn site(&self) -> Option<&Site> {
+        self.snapshot.sites.get(self.place.site?.0 as usize)
+    }
+
+    /// Judges with identity open: what is certain whoever asks.
+    pub fn first(&self, method: &Method, record: &mut Record) -> First {
+        let signs_in = self
+            .place
+            .site
+            .is_some_and(|site| self.snapshot.policy.signs_in(site));
+        let lookup = |address| self.snapshot.geo.region(address, self.now);
+        let facts = self.facts(
+            method,
+            if signs_in {
+                Identity::Open
+            } else {
+                Identity::Anonymous
+            },
+            &lookup,
+        );
+        let first = self.snapshot.policy.first(&facts, self.place);
+        self.note_region(&facts, record);
+        first
+    }
+
+    /// Verifies the credential and judges again.
+    ///
+    /// # Errors
+    /// [`Failure::Malformed`] where two valid credentials of different people stand in the head.
+    pub async fn second(
+        &self,
+        sources: &Authenticator,
+        record: &mut Record,
+    ) -> Result<Judged, Failure> {
+        let head = Head {
+            headers: self.headers,
+            query: self.target.query(),
+            client: self.client,
+        };
+        let presented = sources.authenticate(&head, self.now).await;
+        let mut person = None;
+        let (identity, credential) = match &presented {
+            Presented::None => (Identity::Anonymous, Credential::Absent),
+            Presented::Invalid { error, .. } => {
+                record.auth_error = Some(error.code().into());
+                (Identity::Anonymous, Credential::Invalid)
+            }
+            Presented::Failed { .. } => {
+                record.auth_error = Some("source_failed".into());
+                (Identity::Failed, Credential::Absent)
+            }
+            Presented::Conflict => return Err(Failure::Malformed("two-credentials")),
+            Presented::Valid(principal) => {
+                record.principal = Some(Arc::clone(principal));
+                let known = person.insert(self.snapshot.policy.person(Arc::clone(principal)));
+                (Identity::Known(known), Credential::Absent)
+            }
+        };
+        let lookup = |address| self.snapshot.geo.region(address, self.now);
+        let facts = self.facts(self.method, identity, &lookup);
+        let decision = self.snapshot.policy.second(&facts, self.place, credential);
+        self.note_region(&facts, record);
+        let asked = matches!(
+            decision.verdict,
+            Verdict::NotAuthenticated | Verdict::InvalidToken
+        );
+        let challenges = if asked {
+            sources.challenges(&presented).to_vec()
+        } else {
+            Vec::new()
+        };
+        Ok(Judged {
+            decision,
+            person,
+            challenges,
+        })
+    }
+
+    /// The region of the client, for headers and logs.
+    #[must_use]
+    pub fn region(&self) -> Region {
+        self.snapshot.geo.region(self.client, self.now)
+    }
+
+    fn facts<'f>(
+        &'f self,
+        method: &'f Method,
+        identity: Identity<'f>,
+        lookup: &'f dyn Fn(IpAddr) -> Region,
+    ) -> Facts<'f> {
+        Facts {
+            peer: self.connection.peer_address,
+            client: self.client,
+            method,
+            scheme: self.scheme,
+            host: self.host,
+            target: self.target,
+            headers: self.headers,
+            tls: self.connection.tls,
+            websocket: self.websocket,
+            now: self.now,
+            identity,
+            lookup,
+            region: OnceCell::new(),
+        }
+    }
+
+    fn note_region(&self, facts: &Facts<'_>, record: &mut Record) {
+        if record.region.is_some() {
+            return;
+        }
+        record.region_facts = if self.snapshot.geo_log {
+            GeoFacts::ALL
+        } else {
+            self.snapshot.policy.reads()
+        };
+        record.region = facts.region.get().copied();
+        if record.region.is_none() && self.snapshot.geo_log {
+            record.region = Some(self.region());
+        }
+    }
+}
+
+/// What a refused client is told, borrowed from the policy or fixed.
+#[derive(Debug)]
+pub struct Told<'p> {
+    /// The status.
+    pub status: u16,
+    /// The public reason.
+    pub reason: Reason,
+    /// The rule's own words, where a rule or a route refused.
+    pub refusal: Option<&'p Refusal>,
+    /// `WWW-Authenticate`.
+    pub challenges: Vec<HeaderValue>,
+}
+
+/// Puts a verdict into words for the client; `None` for an allow. Also fills the record.
+pub fn tell<'p>(
+    decision: Decision,
+    challenges: Vec<HeaderValue>,
+    snapshot: &'p Snapshot,
+    record: &mut Record,
+) -> Option<Told<'p>> {
+    record.decision = Some(Decided::from(decision.verdict));
+    record.rule = decision.rule.map(|id| Rule::from(snapshot.policy.rule(id)));
+    let plain = |status, reason| Told {
+        status,
+        reason,
+        refusal: None,
+        challenges: Vec::new(),
+    };
+    let told = match decision.verdict {
+        Verdict::Allow => return None,
+        Verdict::Refuse(id) => {
+            let refusal = snapshot.policy.refusal(id);
+            Told {
+                status: refusal.status.code(),
+                reason: refusal.reason.clone(),
+                refusal: Some(refusal),
+                challenges: Vec::new(),
+            }
+        }
+        Verdict::NotAuthenticated => Told {
+            status: 401,
+            reason: Reason::NOT_AUTHENTICATED,
+            refusal: None,
+            challenges,
+        },
+        Verdict::InvalidToken => Told {
+            status: 401,
+            reason: Reason::INVALID_TOKEN,
+            refusal: None,
+            challenges,
+        },
+        Verdict::CertificateRequired => plain(403, Reason::CERTIFICATE_REQUIRED),
+        Verdict::Unavailable => plain(503, Reason::FACT_UNAVAILABLE),
+        Verdict::NoSite => plain(421, Reason::MISDIRECTED),
+        Verdict::NoRoute => plain(404, Reason::NO_ROUTE),
+        Verdict::BadQuery => plain(400, Reason::MALFORMED_QUERY),
+    };
+    record.reason = Some(told.reason.clone());
+    Some(told)
+}
+
+impl Told<'_> {
+    /// Whether the connection is closed without an answer.
+    #[must_use]
+    pub fn closes(&self) -> bool {
+        self.refusal
+            .is_some_and(|refusal| refusal.status == RefusalStatus::Close)
+    }
+}

@@ -1,0 +1,88 @@
+//! One request and its answer: holds the access record and writes it when the last byte has left, or when nobody waits any more.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use http::HeaderValue;
+use http::request::Parts;
+use jiff::Timestamp;
+
+use super::connection::Connection;
+use super::service::Gate;
+use crate::observe::record::Record;
+use crate::snapshot::store::Lease;
+use crate::upstream::Phase;
+use crate::upstream::body::Tally;
+use crate::value::failure::Failure;
+
+/// The life of one request. Dropping it writes the record: no outcome escapes the log.
+#[derive(Debug)]
+pub struct Exchange {
+    /// What will be logged.
+    pub record: Record,
+    /// The request body's fate.
+    pub tally: Rc<Tally>,
+    /// The configuration that serves this request.
+    pub lease: Lease,
+    connection: Rc<Connection>,
+    gate: Rc<Gate>,
+}
+
+impl Exchange {
+    /// Opens the record of a parsed head.
+    #[must_use]
+    pub fn open(
+        gate: &Rc<Gate>,
+        connection: &Rc<Connection>,
+        lease: &Lease,
+        parts: &Parts,
+        request_id: HeaderValue,
+    ) -> Box<Self> {
+        let mut record = Record::new(
+            Timestamp::now(),
+            Instant::now(),
+            request_id,
+            connection.peer,
+        );
+        record.method = Some(parts.method.clone());
+        record.target = parts.uri.path_and_query().cloned();
+        record.version = Some(parts.version);
+        record.scheme = Some(connection.scheme());
+        record.tls_version = connection.tls.map(|tls| tls.version);
+        record.generation = Some(lease.generation);
+        record.keep_headers(&parts.headers, &lease.access_logs);
+        Box::new(Self {
+            record,
+            tally: Rc::new(Tally::default()),
+            lease: lease.clone(),
+            connection: Rc::clone(connection),
+            gate: Rc::clone(gate),
+        })
+    }
+
+    /// The connection.
+    #[must_use]
+    pub const fn connection(&self) -> &Rc<Connection> {
+        &self.connection
+    }
+
+    /// Notes that the response broke off.
+    pub fn broke(&mut self, failure: Failure) {
+        self.record.error = Some(crate::respond::failure::classify(failure).code);
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.record.request_body = self.tally.bytes.get();
+        self.record.close(Instant::now());
+        self.gate
+            .log
+            .borrow_mut()
+            .write(&self.record, &self.lease.access_logs);
+        let clock = &self.connection.clock;
+        if clock.phase() != Phase::Tunnel {
+            clock.enter(Phase::Idle, self.lease.server.limits.idle_timeout);
+        }
+    }
+}

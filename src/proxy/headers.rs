@@ -1,0 +1,224 @@
+//! What is removed from a request and what is set, and what is removed from a response.
+//!
+//! One scan over the names finds everything to remove: hop-by-hop fields (RFC 9110 §7.6.1), what `Connection` names, and the
+//! forwarding, identity and override headers that a client may never send (GRAMMAR), their look-alikes with `_` or `.` too.
+
+use http::header::{CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue, UPGRADE};
+use smallvec::SmallVec;
+
+use super::intake::has_token;
+
+type Names = SmallVec<[HeaderName; 8]>;
+
+/// Whether an upgrade travels on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hop {
+    /// Hop-by-hop fields end here.
+    Ends,
+    /// A WebSocket handshake: `Connection: upgrade` and `Upgrade: websocket` are set anew.
+    WebSocket,
+}
+
+/// Strips a request head. `extra` are the names of `headers_to_upstream` and `strip_headers`, sorted.
+pub fn strip_request(headers: &mut HeaderMap, extra: &[HeaderName], hop: Hop) {
+    let mut gone = named_by_connection(headers);
+    for name in headers.keys() {
+        if hop_by_hop(name) || never_from_client(name.as_str()) || named(name, extra) {
+            gone.push(name.clone());
+        }
+    }
+    for name in gone {
+        headers.remove(name);
+    }
+    if hop == Hop::WebSocket {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    }
+}
+
+/// Strips a response head.
+pub fn strip_response(headers: &mut HeaderMap, hop: Hop) {
+    let mut gone = named_by_connection(headers);
+    for name in headers.keys() {
+        if hop_by_hop(name) {
+            gone.push(name.clone());
+        }
+    }
+    for name in gone {
+        headers.remove(name);
+    }
+    if hop == Hop::WebSocket {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    }
+}
+
+/// The fields that `Connection` names, but for those without which the message would be another
+/// (a client may not have `Host` or `Content-Length` removed).
+fn named_by_connection(headers: &HeaderMap) -> Names {
+    let mut names = Names::new();
+    if !headers.contains_key(CONNECTION) {
+        return names;
+    }
+    for value in headers.get_all(CONNECTION) {
+        for token in value.as_bytes().split(|byte| *byte == b',') {
+            let token = token.trim_ascii();
+            if let Ok(name) = HeaderName::from_bytes(token)
+                && !KEPT.contains(&name.as_str())
+            {
+                names.push(name);
+            }
+        }
+    }
+    names
+}
+
+fn hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+    )
+}
+
+/// Forwarding, identity and override headers: ours to set, never a client's.
+fn never_from_client(name: &str) -> bool {
+    let Some(first) = name.as_bytes().first() else {
+        return false;
+    };
+    // Few names begin so; most are done here.
+    if !matches!(first, b'c' | b'f' | b'r' | b't' | b'x') {
+        return false;
+    }
+    if !name.bytes().any(|byte| matches!(byte, b'_' | b'.')) {
+        return listed(name);
+    }
+    let folded: SmallVec<[u8; 64]> = name
+        .bytes()
+        .map(|byte| {
+            if matches!(byte, b'_' | b'.') {
+                b'-'
+            } else {
+                byte
+            }
+        })
+        .collect();
+    std::str::from_utf8(&folded).is_ok_and(listed)
+}
+
+fn listed(name: &str) -> bool {
+    name.starts_with("x-forwarded-")
+        || name.starts_with("x-auth-request-")
+        || matches!(
+            name,
+            "forwarded"
+                | "x-forwarded"
+                | "x-real-ip"
+                | "x-client-ip"
+                | "x-cluster-client-ip"
+                | "true-client-ip"
+                | "cf-connecting-ip"
+                | "x-user"
+                | "x-roles"
+                | "x-remote-user"
+                | "remote-user"
+                | "x-original-url"
+                | "x-rewrite-url"
+                | "x-http-method"
+                | "x-http-method-override"
+                | "x-method-override"
+        )
+}
+
+/// Whether a name, its look-alikes folded, is one of `extra`.
+fn named(name: &HeaderName, extra: &[HeaderName]) -> bool {
+    if extra.is_empty() {
+        return false;
+    }
+    extra.iter().any(|other| {
+        other == name
+            || (other.as_str().len() == name.as_str().len()
+                && name
+                    .as_str()
+                    .bytes()
+                    .zip(other.as_str().bytes())
+                    .all(|(have, want)| fold(have) == fold(want)))
+    })
+}
+
+const fn fold(byte: u8) -> u8 {
+    if matches!(byte, b'_' | b'.') {
+        b'-'
+    } else {
+        byte
+    }
+}
+
+/// Whether the client waits for `100 Continue` (RFC 9110 §10.1.1).
+#[must_use]
+pub fn expects_continue(headers: &HeaderMap) -> bool {
+    headers
+        .get(EXPECT)
+        .is_some_and(|value| has_token(value, b"100-continue"))
+}
+
+/// Fields that `Connection` cannot take away.
+const KEPT: &[&str] = &[
+    "host",
+    "content-length",
+    "content-type",
+    "authorization",
+    "cookie",
+    "close",
+    "x-request-id",
+];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
+    use super::*;
+
+    #[test]
+    fn what_a_client_may_never_send_is_gone() {
+        for (name, stays, why) in [
+            ("x-forwarded-for", false, "forwarding"),
+            ("x_forwarded_for", false, "look-alike"),
+            ("x-forwarded.proto", false, "look-alike"),
+            ("forwarded", false, "RFC 7239"),
+            ("x-user", false, "identity"),
+            ("x_user", false, "look-alike"),
+            ("remote-user", false, "identity"),
+            ("x-original-url", false, "override"),
+            ("x-http-method-override", false, "override"),
+            ("x-team", false, "named by the site"),
+            ("x_team", false, "look-alike of one named by the site"),
+            ("te", false, "hop-by-hop"),
+            ("x-custom", true, "an ordinary field"),
+            ("accept", true, "an ordinary field"),
+            ("x-named", false, "named by Connection"),
+            ("host", true, "Connection cannot take it away"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(
+                HeaderName::try_from(name).unwrap(),
+                HeaderValue::from_static("1"),
+            );
+            headers.insert(CONNECTION, HeaderValue::from_static("x-named, Host"));
+            strip_request(
+                &mut headers,
+                &[HeaderName::from_static("x-team")],
+                Hop::Ends,
+            );
+            assert_eq!(headers.contains_key(name), stays, "{name}: {why}");
+            assert!(!headers.contains_key(CONNECTION));
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! One view of the request, judged exactly as it is forwarded (DESIGN section 4, step 2).
+//!
+//! Whatever could be understood in two ways is refused here: hyper's parser has refused what breaks HTTP's grammar, this step
+//! refuses what the grammar allows and two programs may read differently.
+
+use std::borrow::Cow;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+
+use crate::snapshot::Limits;
+use crate::value::failure::Failure;
+use crate::value::host;
+use crate::value::path::Target;
+
+/// What intake reads of a request.
+#[derive(Debug)]
+pub struct Intake<'r> {
+    /// The target in its readings; `*` only for OPTIONS.
+    pub target: Target<'r>,
+    /// The host as received (of the absolute form, or the `Host` field), with its port.
+    pub authority: Option<HeaderValue>,
+    /// The host as judged; empty where HTTP/1.0 named none.
+    pub host: Cow<'r, str>,
+    /// Whether it asks for a WebSocket.
+    pub websocket: bool,
+}
+
+/// Reads a head.
+///
+/// # Errors
+/// [`Failure::Malformed`] with a stable word, [`Failure::MethodNotAllowed`], [`Failure::TargetTooLong`] or
+/// [`Failure::HeadTooLarge`].
+pub fn read<'r>(parts: &'r Parts, limits: &Limits) -> Result<Intake<'r>, Failure> {
+    if parts.method == Method::CONNECT || parts.method == Method::TRACE {
+        return Err(Failure::MethodNotAllowed);
+    }
+    if parts.headers.len() > limits.header_count {
+        return Err(Failure::HeadTooLarge);
+    }
+    framing(parts)?;
+    let (authority, host) = host_of(parts)?;
+    let raw = target_of(&parts.uri, &parts.method)?;
+    if raw.len() > limits.target_length {
+        return Err(Failure::TargetTooLong);
+    }
+    let target = Target::read(raw).map_err(|error| Failure::Malformed(error.code()))?;
+    Ok(Intake {
+        target,
+        authority,
+        host,
+        websocket: websocket(&parts.headers),
+    })
+}
+
+/// The target in origin form.
+fn target_of<'u>(uri: &'u Uri, method: &Method) -> Result<&'u str, Failure> {
+    let Some(target) = uri.path_and_query() else {
+        return Err(Failure::Malformed("target"));
+    };
+    let raw = target.as_str();
+    if raw == "*" {
+        return if method == Method::OPTIONS {
+            Ok(raw)
+        } else {
+            Err(Failure::Malformed("target"))
+        };
+    }
+    Ok(raw)
+}
+
+/// Exactly one host, wherever it stands (RFC 9112 §3.2).
+fn host_of(parts: &Parts) -> Result<(Option<HeaderValue>, Cow<'_, str>), Failure> {
+    let mut fields = parts.headers.get_all(HOST).iter();
+    let field = fields.next();
+    if fields.next().is_some() {
+        return Err(Failure::Malformed("two-hosts"));
+    }
+    let named = field
+        .map(|value| judged(value.to_str().unwrap_or_default()))
+        .transpose()?;
+    let Some(authority) = parts.uri.authority() else {
+        // HTTP/1.0 knows requests without a host; they belong to no site but `*`.
+        if field.is_none() && parts.version >= Version::HTTP_11 {
+            return Err(Failure::Malformed("no-host"));
+        }
+        return Ok((field.cloned(), named.unwrap_or_default()));
+    };
+    let absolute = absolute_host(authority)?;
+    if field.is_none() && parts.version == Version::HTTP_11 {
+        return Err(Failure::Malformed("no-host"));
+    }
+    if named.is_some_and(|named| named != absolute) {
+        return Err(Failure::Malformed("two-hosts"));
+    }
+    let value = HeaderValue::from_str(authority.as_str())
+        .ok()
+        .ok_or(Failure::Malformed("host"))?;
+    Ok((Some(value), absolute))
+}
+
+fn absolute_host(authority: &Authority) -> Result<Cow<'_, str>, Failure> {
+    if authority.as_str().contains('@') {
+        return Err(Failure::Malformed("userinfo"));
+    }
+    judged(authority.as_str())
+}
+
+/// A host as policy judges it; what a trusted peer names is read in the same way.
+///
+/// # Errors
+/// [`Failure::Malformed`] where the text is no host.
+pub fn judged(text: &str) -> Result<Cow<'_, str>, Failure> {
+    let authority = host::Authority::read(text);
+    authority
+        .map(|authority| authority.host)
+        .ok()
+        .ok_or(Failure::Malformed("host"))
+}
+
+/// Framing that two parsers may read differently. hyper refuses most of it before us; what it tolerates is refused here.
+fn framing(parts: &Parts) -> Result<(), Failure> {
+    let coded = parts.headers.get(TRANSFER_ENCODING);
+    if let Some(coding) = coded {
+        let single = parts.headers.get_all(TRANSFER_ENCODING).iter().count() == 1;
+        if !single || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return Err(Failure::Malformed("transfer-encoding"));
+        }
+        if parts.headers.contains_key(CONTENT_LENGTH) || parts.version < Version::HTTP_11 {
+            return Err(Failure::Malformed("framing"));
+        }
+    }
+    let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
+    if let Some(length) = lengths.next() {
+        let digits = !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit);
+        if !digits || lengths.next().is_some() {
+            return Err(Failure::Malformed("content-length"));
+        }
+    }
+    for (name, _) in &parts.headers {
+        if folds_to_framing(name.as_str()) {
+            return Err(Failure::Malformed("look-alike"));
+        }
+    }
+    Ok(())
+}
+
+/// `content_length`, `transfer.encoding` and the like: an application that folds them would see another frame.
+fn folds_to_framing(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    matches!(bytes.len(), 14 | 17)
+        && bytes.iter().any(|byte| matches!(byte, b'_' | b'.'))
+        && (folds(bytes, b"content-length") || folds(bytes, b"transfer-encoding"))
+}
+
+fn folds(name: &[u8], plain: &[u8]) -> bool {
+    name.len() == plain.len()
+        && name
+            .iter()
+            .zip(plain)
+            .all(|(have, want)| have == want || (*want == b'-' && matches!(have, b'_' | b'.')))
+}
+
+/// RFC 6455 §4.1: `Upgrade: websocket` named by `Connection`.
+fn websocket(headers: &HeaderMap) -> bool {
+    let asks = headers
+        .get(UPGRADE)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    asks && headers
+        .get_all(CONNECTION)
+        .iter()
+        .any(|value| has_token(value, b"upgrade"))
+}
+
+/// Whether a comma-separated field value has the token, in any case.
+#[must_use]
+pub fn has_token(value: &HeaderValue, token: &[u8]) -> bool {
+    value
+        .as_bytes()
+        .split(|byte| *byte == b',')
+        .any(|part| part.trim_ascii().eq_ignore_ascii_case(token))
+}

@@ -1,0 +1,945 @@
+//! The stack, in order, for one request.
+//!
+//! 1. `exchange` opens the access record: outermost, so that every outcome below is logged.
+//! 2. `intake` refuses what can be read in two ways, before anything is concluded from it.
+//! 3. The client address: policy judges it, so a word that a trusted peer garbled must stop here.
+//! 4. Site and route (`Policy::locate`), then the first judgement with identity open: certain denies cost no cryptography.
+//! 5. What needs no sign-in and no upstream: 421 by certificate, the https redirect, CORS preflights.
+//! 6. Sign-in and the second judgement, only where identity matters.
+//! 7. The answer: denial, redirect, fixed answer, or the upstream, which spends the permit.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::{Body as _, Incoming};
+
+use super::body::GateBody;
+use super::connection::{Connection, Tunnel};
+use super::enforce::{Case, Judged, tell};
+use super::exchange::Exchange;
+use super::headers::{self, Hop};
+use super::intake::{self, Intake};
+use super::request_id::{self, Ids};
+use crate::client::address::Derived;
+use crate::observe::access_log::WorkerLog;
+use crate::observe::record::{AnsweredBy, Decided, Text, UpstreamPart};
+use crate::policy::decision::Place;
+use crate::policy::facts::Scheme;
+use crate::policy::{Decision, First, Permit, Person, Verdict};
+use crate::respond::{self, Asker, Notice};
+use crate::snapshot::store::{Handle, Lease};
+use crate::snapshot::{Answer, Part, Route, Site, Snapshot, Template, Upstream};
+use crate::upstream::body::{ClientBody, RequestBody};
+use crate::upstream::forward::Patience;
+use crate::upstream::{self, Phase, Pools, Trace};
+use crate::value::failure::Failure;
+use crate::value::reason::Reason;
+
+/// The gate of one worker: what all its requests share.
+#[derive(Debug)]
+pub struct Gate {
+    /// The newest snapshot.
+    pub handle: RefCell<Handle>,
+    /// Upstream connections.
+    pub pools: Pools,
+    /// Access logs.
+    pub log: RefCell<WorkerLog>,
+}
+
+/// The connection must be closed without an answer (a deny with `status = "close"`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("closed by policy")]
+pub struct Stop;
+
+/// The gate as a service for one connection.
+#[derive(Debug, Clone)]
+pub struct GateService {
+    gate: Rc<Gate>,
+    connection: Rc<Connection>,
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<Response<GateBody>, Stop>>>>;
+
+impl GateService {
+    /// The service of one connection.
+    #[must_use]
+    pub const fn new(gate: Rc<Gate>, connection: Rc<Connection>) -> Self {
+        Self { gate, connection }
+    }
+}
+
+impl tower::Service<Request<Incoming>> for GateService {
+    type Response = Response<GateBody>;
+    type Error = Stop;
+    type Future = Answering;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Answering {
+        hyper::service::Service::call(self, request)
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for GateService {
+    type Response = Response<GateBody>;
+    type Error = Stop;
+    type Future = Answering;
+
+    // One box a request, here at the outermost seam: hyper wants the future unpinnable, and boxing per step costs five times as much.
+    fn call(&self, request: Request<Incoming>) -> Answering {
+        let gate = Rc::clone(&self.gate);
+        let connection = Rc::clone(&self.connection);
+        Box::pin(async move { gate.serve(&connection, request).await })
+    }
+}
+
+/// Where an answer without an upstream comes from.
+type Early = Result<Response<Bytes>, Failure>;
+
+impl Gate {
+    /// The newest snapshot.
+    pub fn lease(&self) -> Lease {
+        let lease = self.handle.borrow_mut().current().clone();
+        self.pools.adopt(&lease);
+        lease
+    }
+
+    async fn serve(
+        self: Rc<Self>,
+        connection: &Rc<Connection>,
+        request: Request<Incoming>,
+    ) -> Result<Response<GateBody>, Stop> {
+        let lease = self.lease();
+        connection.clock.enter(Phase::Judge, JUDGE_PATIENCE);
+        let (parts, incoming) = request.into_parts();
+        let ids = Ids::of(&parts.headers, lease.trust.trusts(connection.peer_address));
+        let mut exchange =
+            Exchange::open(&self, connection, &lease, &parts, ids.request_id.clone());
+        exchange.record.trace_id = Some(ids.trace_id);
+        let started = Instant::now();
+        let outcome = self.decide(connection, &lease, &parts, &mut exchange).await;
+        exchange.record.policy_duration = Some(started.elapsed());
+        let passed = match outcome {
+            Ok(Step::Pass(passed)) => passed,
+            Ok(Step::Answer(response)) => return Ok(self.finish(exchange, response)),
+            Ok(Step::Close) => {
+                exchange.record.status = crate::observe::record::STATUS_CLOSED;
+                exchange.record.answered_by = AnsweredBy::Policy;
+                return Err(Stop);
+            }
+            Err(failure) => {
+                let response = fail(failure, &lease, None, &parts, &mut exchange);
+                return Ok(self.finish(exchange, response));
+            }
+        };
+        self.forward(*passed, parts, incoming, &ids, exchange).await
+    }
+
+    /// Steps 2 to 7 but for the upstream.
+    async fn decide(
+        &self,
+        connection: &Rc<Connection>,
+        lease: &Lease,
+        parts: &Parts,
+        exchange: &mut Exchange,
+    ) -> Result<Step, Failure> {
+        let snapshot: &Snapshot = lease;
+        if connection.fragment.take() {
+            return Err(Failure::Malformed("fragment"));
+        }
+        let Intake {
+            target,
+            authority,
+            host: own_host,
+            websocket,
+        } = intake::read(parts, &snapshot.server.limits)?;
+        let derived = snapshot
+            .trust
+            .derive(connection.peer_address, &parts.headers);
+        let Derived {
+            client,
+            scheme,
+            host,
+        } = derived.ok().ok_or(Failure::Malformed("forwarding"))?;
+        let told_value = host.and_then(|name| HeaderValue::from_str(name).ok());
+        let judged_host = host.map(intake::judged).transpose()?.unwrap_or(own_host);
+        let scheme = scheme.unwrap_or_else(|| connection.scheme());
+        let record = &mut exchange.record;
+        record.client = Some(client);
+        record.scheme = Some(scheme);
+        record.host = Some(Text::from(&*judged_host));
+
+        let located = snapshot.policy.locate(&judged_host, &target);
+        let place = located.ok().ok_or(Failure::AmbiguousPath)?;
+        let case = Case {
+            snapshot,
+            connection,
+            place,
+            client,
+            method: &parts.method,
+            scheme,
+            host: &judged_host,
+            target: &target,
+            headers: &parts.headers,
+            websocket,
+            now: exchange.record.started,
+        };
+        let site = case.site();
+        let route = route_of(snapshot, place);
+        let record = &mut exchange.record;
+        record.site = site.map(|site| Arc::clone(&site.name));
+        record.route = route.map(|route| Arc::clone(&route.pattern));
+
+        let announced = announced(site, parts);
+        let first = case.first(announced.as_ref().unwrap_or(&parts.method), record);
+        let refused_already =
+            matches!(first, First::Decided(decision) if decision.verdict != Verdict::Allow);
+        if !refused_already {
+            if let Some(response) = unasked(&case, site, &judged_host, parts, record) {
+                return response.map(Step::Answer);
+            }
+        }
+        let Judged {
+            decision,
+            person,
+            challenges,
+        } = match (first, site) {
+            (First::Decided(decision), _) => Judged {
+                decision,
+                person: None,
+                challenges: Vec::new(),
+            },
+            (First::SignIn, Some(site)) => {
+                case.second(&site.identity, &mut exchange.record).await?
+            }
+            // A site that is not there asks nobody to sign in.
+            (First::SignIn, None) => return Err(Failure::Internal),
+        };
+        let record = &mut exchange.record;
+        if let Some(told) = tell(decision, challenges, snapshot, record) {
+            record.answered_by = AnsweredBy::Policy;
+            if told.closes() {
+                return Ok(Step::Close);
+            }
+            let refusal = told.refusal;
+            let notice = Notice {
+                status: StatusCode::from_u16(told.status).unwrap_or(StatusCode::FORBIDDEN),
+                reason: &told.reason,
+                message: refusal.and_then(|refusal| refusal.message.as_deref()),
+                page: refusal.and_then(|refusal| refusal.page.as_deref()),
+                link: refusal.and_then(|refusal| refusal.link.as_deref()),
+                upgrade_url: refusal.and_then(|refusal| refusal.upgrade_url.as_deref()),
+                challenges: &told.challenges,
+                retry_after: None,
+                allow: None,
+            };
+            let asker = asker(snapshot, site, route, parts, &exchange.record);
+            return Ok(Step::Answer(respond::answer(&notice, &asker)));
+        }
+        let (Some(permit), Some(site), Some(route)) = (decision.permit(), site, route) else {
+            return Err(Failure::Internal);
+        };
+        let passed = Passed {
+            decision,
+            permit,
+            place,
+            upstream: match &route.answer {
+                Answer::Upstream(upstream) => Arc::clone(upstream),
+                Answer::Redirect { status, to } => {
+                    let location = fill(to, &case, route);
+                    exchange.record.answered_by = AnsweredBy::Policy;
+                    return redirect(*status, &location).map(Step::Answer);
+                }
+                Answer::Fixed {
+                    status,
+                    content_type,
+                    body,
+                } => {
+                    exchange.record.answered_by = AnsweredBy::Policy;
+                    return Ok(Step::Answer(fixed(
+                        *status,
+                        content_type.as_ref(),
+                        body,
+                        &parts.method,
+                    )));
+                }
+            },
+            websocket,
+            forwarding: Forwarding {
+                client,
+                scheme,
+                host: told_value.or(authority),
+            },
+            identity: identity_headers(site, person.as_ref(), &case),
+        };
+        Ok(Step::Pass(Box::new(passed)))
+    }
+
+    /// Sends an allowed request upstream and streams the answer.
+    async fn forward(
+        &self,
+        passed: Passed,
+        mut parts: Parts,
+        incoming: Incoming,
+        ids: &Ids,
+        mut exchange: Box<Exchange>,
+    ) -> Result<Response<GateBody>, Stop> {
+        let lease = exchange.lease.clone();
+        let connection = Rc::clone(exchange.connection());
+        let (site, route) = (
+            site_of(&lease, passed.place),
+            route_of(&lease, passed.place),
+        );
+        let (Some(site), Some(route)) = (site, route) else {
+            let response = fail(Failure::Internal, &lease, None, &parts, &mut exchange);
+            return Ok(self.finish(exchange, response));
+        };
+        if declared_length(&parts.headers).is_some_and(|length| length > route.body_size) {
+            let response = fail(
+                Failure::BodyTooLarge,
+                &lease,
+                Some((site, route)),
+                &parts,
+                &mut exchange,
+            );
+            return Ok(self.finish(exchange, response));
+        }
+        let patience = Patience {
+            connect: route
+                .connect_timeout
+                .unwrap_or(passed.upstream.connect_timeout),
+            response: route
+                .response_timeout
+                .unwrap_or(passed.upstream.response_timeout),
+        };
+        // What the denial of a failure needs of the request head, which goes upstream by value.
+        let asking = Asking::of(&parts);
+        let body = if incoming.is_end_stream() {
+            RequestBody::Empty
+        } else {
+            let limits = &lease.server.limits;
+            let (clock, tally) = (Rc::clone(&connection.clock), Rc::clone(&exchange.tally));
+            let patience = (limits.body_timeout, patience.response);
+            RequestBody::Client(ClientBody::new(
+                incoming,
+                route.body_size,
+                clock,
+                tally,
+                patience.0,
+                patience.1,
+            ))
+        };
+        let hop = if passed.websocket {
+            Hop::WebSocket
+        } else {
+            Hop::Ends
+        };
+        edit(
+            &mut parts,
+            &passed,
+            site,
+            &connection,
+            ids,
+            hop,
+            &lease.stripped,
+        );
+        parts.version = Version::HTTP_11;
+        let request = Request::from_parts(parts, body);
+
+        let pool = self.pools.of(&passed.upstream);
+        let mut trace = Trace::default();
+        let tally = Rc::clone(&exchange.tally);
+        let outcome = if passed.websocket {
+            let sent = upstream::upgrade(
+                passed.permit,
+                request,
+                &pool,
+                patience,
+                &connection.clock,
+                &mut trace,
+            )
+            .await;
+            sent.map(|(response, upgraded)| (response, Some(upgraded)))
+        } else {
+            let sent = upstream::forward(
+                passed.permit,
+                request,
+                &pool,
+                patience,
+                &connection.clock,
+                &tally,
+                &mut trace,
+            )
+            .await;
+            sent.map(|response| (response, None))
+        };
+        exchange.record.upstream = Some(upstream_part(&passed.upstream, &trace));
+        let (response, upgraded) = match outcome {
+            Ok(answer) => answer,
+            Err(failure) => {
+                let failure = tally.failure.get().unwrap_or(failure);
+                let response = asking.fail(failure, &lease, Some((site, route)), &mut exchange);
+                return Ok(self.finish(exchange, response));
+            }
+        };
+        let (mut head, body) = response.into_parts();
+        if let Some(part) = &mut exchange.record.upstream {
+            part.status = Some(head.status.as_u16());
+        }
+        exchange.record.status = head.status.as_u16();
+        exchange.record.answered_by = AnsweredBy::Upstream;
+        if let (StatusCode::SWITCHING_PROTOCOLS, Some(upgraded)) = (head.status, upgraded) {
+            headers::strip_response(&mut head.headers, Hop::WebSocket);
+            connection
+                .clock
+                .enter(Phase::Tunnel, lease.server.limits.stream_idle_timeout);
+            connection.tunnel.replace(Some(Tunnel {
+                upstream: upgraded,
+                exchange,
+            }));
+            return Ok(Response::from_parts(
+                head,
+                GateBody::whole(Bytes::new(), None, lease.server.limits.idle_timeout),
+            ));
+        }
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            // Nobody asked for another protocol: an answer that we could not relay (RFC 9110 §15.2.2).
+            let response = asking.fail(
+                Failure::UpstreamMalformed,
+                &lease,
+                Some((site, route)),
+                &mut exchange,
+            );
+            return Ok(self.finish(exchange, response));
+        }
+        let intercepted = site.intercept.as_ref();
+        if intercepted.is_some_and(|rule| {
+            respond::intercepts(rule, head.status, &head.headers, &asking.headers, site.api)
+        }) {
+            let response =
+                asking.intercept(head.status, &head.headers, &lease, site, route, &exchange);
+            return Ok(self.finish(exchange, response));
+        }
+        headers::strip_response(&mut head.headers, Hop::Ends);
+        head.version = Version::HTTP_11;
+        head.headers
+            .insert(request_id::X_REQUEST_ID, ids.request_id.clone());
+        edit_response(&mut head.headers, &lease);
+        let limits = &lease.server.limits;
+        let patience = if event_stream(&head.headers) {
+            limits.stream_idle_timeout
+        } else {
+            limits.idle_timeout.max(patience.response)
+        };
+        connection.clock.enter(Phase::Stream, patience);
+        Ok(Response::from_parts(
+            head,
+            GateBody::upstream(body, exchange, patience),
+        ))
+    }
+
+    /// Hands out an answer of ours.
+    #[expect(clippy::unused_self, reason = "the gate is where answers leave")]
+    fn finish(&self, mut exchange: Box<Exchange>, response: Response<Bytes>) -> Response<GateBody> {
+        exchange.record.status = response.status().as_u16();
+        let patience = exchange.lease.server.limits.idle_timeout;
+        exchange.connection().clock.enter(Phase::Stream, patience);
+        let (mut head, body) = response.into_parts();
+        if !head.headers.contains_key(&request_id::X_REQUEST_ID) {
+            head.headers
+                .insert(request_id::X_REQUEST_ID, exchange.record.request_id.clone());
+        }
+        edit_response(&mut head.headers, &exchange.lease);
+        Response::from_parts(head, GateBody::whole(body, Some(exchange), patience))
+    }
+}
+
+/// What `decide` came to.
+enum Step {
+    /// The request goes upstream.
+    Pass(Box<Passed>),
+    /// We answer.
+    Answer(Response<Bytes>),
+    /// The connection is closed.
+    Close,
+}
+
+/// An allowed request on its way up.
+struct Passed {
+    #[expect(dead_code, reason = "kept beside the permit for the explain ring")]
+    decision: Decision,
+    permit: Permit,
+    place: Place,
+    upstream: Arc<Upstream>,
+    websocket: bool,
+    forwarding: Forwarding,
+    identity: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// What the forwarding headers say: what was judged.
+struct Forwarding {
+    client: std::net::IpAddr,
+    scheme: Scheme,
+    host: Option<HeaderValue>,
+}
+
+fn site_of(snapshot: &Snapshot, place: Place) -> Option<&Site> {
+    snapshot.sites.get(place.site?.0 as usize)
+}
+
+fn route_of(snapshot: &Snapshot, place: Place) -> Option<&Route> {
+    site_of(snapshot, place)?
+        .routes
+        .get(place.route?.0 as usize)
+}
+
+/// The method that a CORS preflight announces, where the site answers preflights.
+fn announced(site: Option<&Site>, parts: &Parts) -> Option<Method> {
+    site?.cors.as_ref()?;
+    if parts.method != Method::OPTIONS {
+        return None;
+    }
+    respond::announced(&parts.headers)
+}
+
+/// Answers that need nobody's identity and no route: the wrong certificate, the https redirect, a preflight.
+fn unasked(
+    case: &Case<'_>,
+    site: Option<&Site>,
+    host: &str,
+    parts: &Parts,
+    record: &mut crate::observe::record::Record,
+) -> Option<Early> {
+    let connection = case.connection;
+    if let Some(certificates) = &connection.certificates
+        && !certificates.covers(connection.sni.as_deref(), host)
+    {
+        record.decision = Some(Decided::Deny);
+        record.reason = Some(Reason::MISDIRECTED);
+        let reason = Reason::MISDIRECTED;
+        let notice = Notice::new(StatusCode::MISDIRECTED_REQUEST, &reason);
+        let asker = asker(case.snapshot, site, None, parts, record);
+        return Some(Ok(respond::answer(&notice, &asker)));
+    }
+    if connection.listener.redirect_https && case.scheme == Scheme::Http {
+        record.answered_by = AnsweredBy::Policy;
+        let location = format!(
+            "https://{host}{}",
+            parts.uri.path_and_query().map_or("/", PathAndQuery::as_str)
+        );
+        return Some(redirect(StatusCode::PERMANENT_REDIRECT, &location));
+    }
+    let preflight = respond::preflight(site?.cors.as_ref(), &parts.method, &parts.headers)?;
+    record.answered_by = AnsweredBy::Policy;
+    Some(Ok(preflight))
+}
+
+fn asker<'r>(
+    snapshot: &'r Snapshot,
+    site: Option<&'r Site>,
+    route: Option<&'r Route>,
+    parts: &'r Parts,
+    record: &'r crate::observe::record::Record,
+) -> Asker<'r> {
+    asker_of(snapshot, site, route, &parts.method, &parts.headers, record)
+}
+
+fn asker_of<'r>(
+    snapshot: &'r Snapshot,
+    site: Option<&'r Site>,
+    route: Option<&'r Route>,
+    method: &'r Method,
+    headers: &'r HeaderMap,
+    record: &'r crate::observe::record::Record,
+) -> Asker<'r> {
+    let denial = route
+        .and_then(|route| route.denial.as_ref())
+        .or_else(|| site.map(|site| &site.denial));
+    Asker {
+        method,
+        headers,
+        api: site.is_some_and(|site| site.api),
+        denial: denial.unwrap_or(&snapshot.denial),
+        pages: &snapshot.pages,
+        default_language: snapshot.default_language.as_deref(),
+        cors: site.and_then(|site| site.cors.as_ref()),
+        request_id: record.request_id.to_str().unwrap_or_default(),
+        now: record.started,
+    }
+}
+
+fn fail(
+    failure: Failure,
+    snapshot: &Snapshot,
+    owner: Option<(&Site, &Route)>,
+    parts: &Parts,
+    exchange: &mut Exchange,
+) -> Response<Bytes> {
+    answer_failure(
+        failure,
+        snapshot,
+        owner,
+        &parts.method,
+        &parts.headers,
+        exchange,
+    )
+}
+
+fn answer_failure(
+    failure: Failure,
+    snapshot: &Snapshot,
+    owner: Option<(&Site, &Route)>,
+    method: &Method,
+    headers: &HeaderMap,
+    exchange: &mut Exchange,
+) -> Response<Bytes> {
+    let answer = respond::failure::classify(failure);
+    let record = &mut exchange.record;
+    record.answered_by = AnsweredBy::Proxy;
+    record.error = Some(answer.code);
+    record.reason = Some(answer.reason.clone());
+    let notice = answer.notice();
+    let asker = asker_of(
+        snapshot,
+        owner.map(|owner| owner.0),
+        owner.map(|owner| owner.1),
+        method,
+        headers,
+        record,
+    );
+    let mut response = respond::answer(&notice, &asker);
+    if answer.connection == respond::failure::Connection::Close {
+        response
+            .headers_mut()
+            .insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// What a later answer of ours needs of a request head that has gone upstream.
+struct Asking {
+    method: Method,
+    headers: HeaderMap,
+}
+
+impl Asking {
+    fn of(parts: &Parts) -> Self {
+        let mut headers = HeaderMap::new();
+        for name in ASKED {
+            for value in parts.headers.get_all(&name) {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+        Self {
+            method: parts.method.clone(),
+            headers,
+        }
+    }
+
+    fn fail(
+        &self,
+        failure: Failure,
+        snapshot: &Snapshot,
+        owner: Option<(&Site, &Route)>,
+        exchange: &mut Exchange,
+    ) -> Response<Bytes> {
+        answer_failure(
+            failure,
+            snapshot,
+            owner,
+            &self.method,
+            &self.headers,
+            exchange,
+        )
+    }
+
+    fn intercept(
+        &self,
+        status: StatusCode,
+        theirs: &HeaderMap,
+        snapshot: &Snapshot,
+        site: &Site,
+        route: &Route,
+        exchange: &Exchange,
+    ) -> Response<Bytes> {
+        let reason = respond::reasons::of_status(status);
+        let asker = asker_of(
+            snapshot,
+            Some(site),
+            Some(route),
+            &self.method,
+            &self.headers,
+            &exchange.record,
+        );
+        let mut response = respond::answer(&Notice::new(status, &reason), &asker);
+        respond::keep_upstream_headers(theirs, response.headers_mut());
+        response
+    }
+}
+
+/// The fields that choose the form of an answer of ours.
+const ASKED: [HeaderName; 4] = [
+    http::header::ACCEPT,
+    http::header::ACCEPT_LANGUAGE,
+    http::header::ORIGIN,
+    HeaderName::from_static("sec-fetch-mode"),
+];
+
+fn upstream_part(upstream: &Upstream, trace: &Trace) -> UpstreamPart {
+    let mut part = UpstreamPart::new(Arc::clone(&upstream.name));
+    let server = trace.server.and_then(|index| upstream.servers.get(index));
+    part.address = server.map(|server| Arc::clone(&server.authority));
+    part.retries = trace.retries;
+    part.connect = (trace.connect > Duration::ZERO).then_some(trace.connect);
+    part.response = trace.response;
+    part
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn event_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+}
+
+fn edit_response(headers: &mut HeaderMap, snapshot: &Snapshot) {
+    let edits = &snapshot.response_headers;
+    for name in &edits.remove {
+        headers.remove(name);
+    }
+    for (name, value) in &edits.set {
+        headers.insert(name.clone(), value.clone());
+    }
+    for (name, value) in &edits.add {
+        headers.append(name.clone(), value.clone());
+    }
+}
+
+/// Rewrites a request head for the upstream.
+fn edit(
+    parts: &mut Parts,
+    passed: &Passed,
+    site: &Site,
+    connection: &Connection,
+    ids: &Ids,
+    hop: Hop,
+    stripped: &[HeaderName],
+) {
+    // Absolute form goes up as origin form; the bytes of path and query stay as they are.
+    if parts.uri.authority().is_some() {
+        let origin = parts.uri.path_and_query().cloned();
+        let mut uri = http::uri::Parts::default();
+        uri.path_and_query = origin;
+        parts.uri = Uri::from_parts(uri).unwrap_or_default();
+    }
+    let headers = &mut parts.headers;
+    headers::strip_request(headers, stripped, hop);
+    if !site.forward_credential {
+        for name in site.identity.credential_headers() {
+            headers.remove(name);
+        }
+    }
+    let forwarding = &passed.forwarding;
+    let client = if forwarding.client == connection.peer_address {
+        connection.peer_value.clone()
+    } else {
+        address_value(forwarding.client)
+    };
+    headers.insert(X_FORWARDED_FOR, client);
+    headers.insert(
+        X_FORWARDED_PROTO,
+        HeaderValue::from_static(forwarding.scheme.as_str()),
+    );
+    if let Some(host) = &forwarding.host {
+        if !headers.contains_key(http::header::HOST) || parts.version < Version::HTTP_11 {
+            headers.insert(http::header::HOST, host.clone());
+        }
+        headers.insert(X_FORWARDED_HOST, host.clone());
+    } else if !headers.contains_key(http::header::HOST)
+        && let Some(server) = passed.upstream.servers.first()
+        && let Ok(value) = HeaderValue::from_str(&server.authority)
+    {
+        headers.insert(http::header::HOST, value);
+    }
+    headers.insert(request_id::X_REQUEST_ID, ids.request_id.clone());
+    if let Some(traceparent) = &ids.traceparent {
+        headers.insert(request_id::TRACEPARENT, traceparent.clone());
+    }
+    if site.forwarded {
+        headers.insert(http::header::FORWARDED, forwarded(forwarding));
+    }
+    if site.via {
+        headers.append(
+            http::header::VIA,
+            HeaderValue::from_static("1.1 portcullis"),
+        );
+    }
+    for (name, value) in &passed.identity {
+        headers.append(name.clone(), value.clone());
+    }
+}
+
+/// RFC 7239: one element, what was judged.
+fn forwarded(forwarding: &Forwarding) -> HeaderValue {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(96);
+    let node = match forwarding.client {
+        std::net::IpAddr::V4(address) => write!(text, "for={address}"),
+        std::net::IpAddr::V6(address) => write!(text, "for=\"[{address}]\""),
+    };
+    let proto = write!(text, ";proto={}", forwarding.scheme.as_str());
+    if let Some(host) = forwarding.host.as_ref().and_then(|host| host.to_str().ok()) {
+        text.push_str(";host=\"");
+        text.push_str(host);
+        text.push('"');
+    }
+    // Writing to a string cannot fail.
+    debug_assert!(node.is_ok() && proto.is_ok());
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// An address as a header value.
+#[must_use]
+pub fn address_value(address: std::net::IpAddr) -> HeaderValue {
+    // An address is always visible ASCII.
+    HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static(""))
+}
+
+fn identity_headers(
+    site: &Site,
+    person: Option<&Person>,
+    case: &Case<'_>,
+) -> Vec<(HeaderName, HeaderValue)> {
+    let wanted = &site.headers_to_upstream;
+    let mut set = Vec::new();
+    let mut put = |name: &Option<HeaderName>, value: &str| {
+        if let (Some(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
+            set.push((name.clone(), value));
+        }
+    };
+    if wanted.country.is_some()
+        && let Some(country) = case.region().country
+    {
+        put(&wanted.country, &country.to_string());
+    }
+    if let Some(person) = person {
+        put(&wanted.user, &person.principal.user);
+        put(&wanted.roles, &person.principal.roles.join(","));
+        for (path, name) in &wanted.claims {
+            if let Some(text) = claim(&person.principal.claims, path) {
+                put(&Some(name.clone()), &text);
+            }
+        }
+    }
+    set
+}
+
+fn claim(claims: &serde_json::Map<String, serde_json::Value>, path: &str) -> Option<String> {
+    let mut steps = path.split('.');
+    let mut value = claims.get(steps.next()?)?;
+    for step in steps {
+        value = value.get(step)?;
+    }
+    match value {
+        serde_json::Value::String(text) => Some(text.clone()),
+        serde_json::Value::Number(number) => Some(number.to_string()),
+        serde_json::Value::Bool(value) => Some(value.to_string()),
+        serde_json::Value::Null | serde_json::Value::Array(_) | serde_json::Value::Object(_) => {
+            None
+        }
+    }
+}
+
+fn redirect(status: StatusCode, location: &str) -> Early {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = status;
+    let value = HeaderValue::from_str(location)
+        .ok()
+        .ok_or(Failure::Malformed("redirect"))?;
+    response.headers_mut().insert(LOCATION, value);
+    response
+        .headers_mut()
+        .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    Ok(response)
+}
+
+fn fixed(
+    status: StatusCode,
+    kind: Option<&HeaderValue>,
+    body: &Bytes,
+    method: &Method,
+) -> Response<Bytes> {
+    let head = *method == Method::HEAD;
+    let mut response = Response::new(if head { Bytes::new() } else { body.clone() });
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    if status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    }
+    if let Some(kind) = kind {
+        headers.insert(CONTENT_TYPE, kind.clone());
+    }
+    response
+}
+
+/// A template with this request's words.
+fn fill(template: &Template, case: &Case<'_>, route: &Route) -> String {
+    let path = case.target.path();
+    let mut text = String::with_capacity(128);
+    for part in &template.0 {
+        match part {
+            Part::Text(literal) => text.push_str(literal),
+            Part::Scheme => text.push_str(case.scheme.as_str()),
+            Part::Host => text.push_str(case.host),
+            Part::Client => text.push_str(&case.client.to_string()),
+            Part::Path => text.push_str(path),
+            Part::Query => {
+                if let Some(query) = case.target.query() {
+                    text.push('?');
+                    text.push_str(query);
+                }
+            }
+            Part::Tail => text.push_str(tail(path, &route.pattern)),
+        }
+    }
+    text
+}
+
+/// What the first `*` or the final `**` of the pattern took of the raw path.
+fn tail<'p>(path: &'p str, pattern: &str) -> &'p str {
+    let literal = pattern
+        .split('/')
+        .take_while(|segment| !segment.starts_with('*'))
+        .count();
+    let mut at = 0;
+    for _ in 0..literal {
+        let rest = path.get(at..).unwrap_or_default();
+        let Some(next) = rest.find('/') else {
+            return "";
+        };
+        at += next + 1;
+    }
+    path.get(at..).unwrap_or_default()
+}
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Longer than any sign-in may take; those have bounds of their own.
+const JUDGE_PATIENCE: Duration = Duration::from_secs(30);

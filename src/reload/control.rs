@@ -1,0 +1,343 @@
+//! The control thread's loop: orders, signals, changed files, names, and the end.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::oneshot;
+
+use super::instance::{Signals, Watch, load};
+use super::listeners::Listeners;
+use super::names::{self, Change};
+use super::watch::FileWatch;
+use crate::admin::{self, AdminListener};
+use crate::config::context::Memory;
+use crate::config::diagnostic::Paint;
+use crate::config::{Diagnostic, Input, Report};
+use crate::observe::access_log::Logger;
+use crate::server::admission::Admission;
+use crate::server::worker::Command;
+use crate::snapshot::store::Publisher;
+
+/// What the control thread can be asked.
+#[derive(Debug)]
+pub enum Order {
+    /// Read the configuration anew.
+    Reload(oneshot::Sender<Result<u64, Box<Report>>>),
+    /// Open log files anew.
+    Reopen,
+    /// How are you?
+    Status(oneshot::Sender<serde_json::Value>),
+    /// Stop accepting and end when requests in flight have ended, within `drain_timeout`.
+    Drain,
+    /// End now.
+    Stop,
+}
+
+/// Everything the control thread owns.
+#[derive(Debug)]
+pub(super) struct Control {
+    pub(super) input: Input,
+    pub(super) memory: Memory,
+    pub(super) publisher: Publisher,
+    pub(super) listeners: Listeners,
+    pub(super) workers: Vec<UnboundedSender<Command>>,
+    /// Yields nothing, and ends when the last worker has.
+    pub(super) gone: mpsc::Receiver<()>,
+    pub(super) logger: Logger,
+    pub(super) admission: Arc<Admission>,
+    pub(super) orders: UnboundedReceiver<Order>,
+    pub(super) orders_out: UnboundedSender<Order>,
+    pub(super) started: Timestamp,
+    pub(super) last_reload: Option<(Timestamp, bool)>,
+}
+
+/// How the loop came to an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// Within the drain time.
+    Drain,
+    /// When the last request has ended.
+    Patient,
+    /// Now.
+    Stop,
+}
+
+impl Control {
+    /// Runs until the proxy ends.
+    pub(super) fn run(
+        mut self,
+        admin: Option<AdminListener>,
+        signals: Signals,
+        watch: Watch,
+    ) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let outcome = runtime.block_on(async {
+            let mut signals = if signals == Signals::Answer {
+                Some(Received::new()?)
+            } else {
+                None
+            };
+            if let Some(listener) = admin {
+                tokio::spawn(admin::serve(listener, self.orders_out.clone()));
+            }
+            let (tell, mut told) = mpsc::channel(1);
+            let mut files = (watch == Watch::Files).then(|| FileWatch::new(tell.clone()));
+            self.watch(files.as_mut());
+            let ending = self.attend(&mut signals, files.as_mut(), &mut told).await;
+            drop(tell);
+            self.end(ending, &mut signals).await;
+            Ok(())
+        });
+        self.logger.shutdown();
+        runtime.shutdown_background();
+        outcome
+    }
+
+    async fn attend(
+        &mut self,
+        signals: &mut Option<Received>,
+        mut files: Option<&mut FileWatch>,
+        told: &mut mpsc::Receiver<()>,
+    ) -> Ending {
+        let mut names = tokio::time::interval(NAMES_EVERY);
+        names.reset();
+        loop {
+            tokio::select! {
+                order = self.orders.recv() => match order {
+                    Some(Order::Reload(answer)) => {
+                        let outcome = self.reload();
+                        self.watch(files.as_deref_mut());
+                        drop(answer.send(outcome));
+                    }
+                    Some(Order::Reopen) => self.logger.reopen(),
+                    Some(Order::Status(answer)) => drop(answer.send(self.status())),
+                    Some(Order::Drain) => return Ending::Drain,
+                    Some(Order::Stop) | None => return Ending::Stop,
+                },
+                signal = next(signals) => match signal {
+                    Word::Reload => {
+                        let outcome = self.reload();
+                        self.watch(files.as_deref_mut());
+                        report(&outcome);
+                    }
+                    Word::Reopen => self.logger.reopen(),
+                    Word::HandOver => tracing::warn!("USR2: handing over to a new binary is not yet built; nothing done"),
+                    Word::Drain => return Ending::Drain,
+                    Word::Patient => return Ending::Patient,
+                },
+                Some(()) = told.recv() => {
+                    tokio::time::sleep(SETTLE).await;
+                    if files.as_deref_mut().is_some_and(FileWatch::changed) {
+                        let outcome = self.reload();
+                        self.watch(files.as_deref_mut());
+                        report(&outcome);
+                    }
+                }
+                _ = names.tick() => {
+                    let wanted = self.memory.wanted_names.clone();
+                    if names::refresh(&mut self.memory, &wanted, Timestamp::now()) == Change::Changed {
+                        report(&self.reload());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Compiles beside the running configuration and swaps, or changes nothing.
+    fn reload(&mut self) -> Result<u64, Box<Report>> {
+        let outcome = self.try_reload();
+        self.last_reload = Some((Timestamp::now(), outcome.is_ok()));
+        outcome
+    }
+
+    fn try_reload(&mut self) -> Result<u64, Box<Report>> {
+        let before = self.publisher.newest();
+        let (loaded, memory) = load(
+            &self.input,
+            std::mem::take(&mut self.memory),
+            before.generation + 1,
+        );
+        self.memory = memory;
+        let Some(mut snapshot) = loaded.snapshot else {
+            return Err(Box::new(loaded.report));
+        };
+        let mut refuse = loaded.report;
+        let mut refused = |code, message: String| {
+            refuse.diagnostics.push(Diagnostic::global(code, message));
+            Err(Box::new(std::mem::take(&mut refuse)))
+        };
+        if snapshot.server.workers != before.server.workers {
+            tracing::warn!("`workers` changes with the next start only");
+            snapshot.server.workers = before.server.workers;
+        }
+        let prepared = match self
+            .listeners
+            .prepare(&snapshot.listeners, snapshot.server.workers)
+        {
+            Ok(prepared) => prepared,
+            Err(error) => return refused("cannot-listen", format!("{error}: {}", error.source)),
+        };
+        if let Err(error) = self.logger.configure(&snapshot.access_logs) {
+            return refused("cannot-open-log", error.to_string());
+        }
+        let generation = snapshot.generation;
+        self.publisher.publish(Arc::new(snapshot));
+        self.listeners.apply(prepared, &self.workers);
+        Ok(generation)
+    }
+
+    fn watch(&self, files: Option<&mut FileWatch>) {
+        let Some(files) = files else { return };
+        let mut watched: Vec<PathBuf> = self.publisher.newest().watch.clone();
+        if let Input::File(root) = &self.input {
+            watched.push(root.clone());
+        }
+        files.set(watched);
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let snapshot = self.publisher.newest();
+        let addresses: Vec<String> = self
+            .listeners
+            .addresses(&snapshot.listeners)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let uptime = Timestamp::now().duration_since(self.started).as_secs();
+        serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "started": self.started.to_string(),
+            "uptime_seconds": uptime,
+            "generation": snapshot.generation,
+            "config": self.input.name(),
+            "last_reload": self.last_reload.map(|(at, good)| serde_json::json!({
+                "at": at.to_string(),
+                "result": if good { "applied" } else { "refused" },
+            })),
+            "workers": snapshot.server.workers,
+            "connections": self.admission.open(),
+            "listeners": addresses,
+            "sites": snapshot.sites.len(),
+            "routes": snapshot.sites.iter().map(|site| site.routes.len()).sum::<usize>(),
+            "upstreams": snapshot.upstreams.len(),
+            "access_log": {
+                "written": self.logger.written_lines(),
+                "dropped": self.logger.dropped_lines(),
+            },
+        })
+    }
+
+    async fn end(&mut self, ending: Ending, signals: &mut Option<Received>) {
+        let order = |command: fn() -> Command, workers: &[UnboundedSender<Command>]| {
+            for worker in workers {
+                drop(worker.send(command()));
+            }
+        };
+        if ending != Ending::Stop {
+            tracing::info!("draining");
+            order(|| Command::Drain, &self.workers);
+            let patience = if ending == Ending::Drain {
+                self.publisher.newest().server.drain_timeout
+            } else {
+                FOREVER
+            };
+            let orders = &mut self.orders;
+            tokio::select! {
+                _ = self.gone.recv() => {}
+                () = tokio::time::sleep(patience) => tracing::warn!("drain time is over; closing what is left"),
+                // A second word means now.
+                _ = next(signals) => tracing::warn!("closing what is left"),
+                () = stopped(orders) => {}
+            }
+        }
+        order(|| Command::Stop, &self.workers);
+        drop(tokio::time::timeout(STOP_PATIENCE, self.gone.recv()).await);
+        let admin = &self.publisher.newest().admin;
+        admin::unbind(admin);
+        tracing::info!("ended");
+    }
+}
+
+async fn stopped(orders: &mut UnboundedReceiver<Order>) {
+    while let Some(order) = orders.recv().await {
+        if matches!(order, Order::Stop) {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+fn report(outcome: &Result<u64, Box<Report>>) {
+    match outcome {
+        Ok(generation) => tracing::info!(generation, "configuration reloaded"),
+        Err(report) => tracing::error!(
+            "configuration refused, the old one stays:\n{}",
+            report.render(Paint::Plain)
+        ),
+    }
+}
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Reload,
+    Reopen,
+    HandOver,
+    Drain,
+    Patient,
+}
+
+/// The signals that we answer (DESIGN section 8).
+#[derive(Debug)]
+struct Received {
+    hup: Signal,
+    usr1: Signal,
+    usr2: Signal,
+    term: Signal,
+    int: Signal,
+    quit: Signal,
+}
+
+impl Received {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            hup: signal(SignalKind::hangup())?,
+            usr1: signal(SignalKind::user_defined1())?,
+            usr2: signal(SignalKind::user_defined2())?,
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+}
+
+async fn next(signals: &mut Option<Received>) -> Word {
+    let Some(signals) = signals else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = signals.hup.recv() => Word::Reload,
+        _ = signals.usr1.recv() => Word::Reopen,
+        _ = signals.usr2.recv() => Word::HandOver,
+        _ = signals.term.recv() => Word::Drain,
+        _ = signals.int.recv() => Word::Drain,
+        _ = signals.quit.recv() => Word::Patient,
+    }
+}
+
+/// How often `dns:` names are asked for.
+const NAMES_EVERY: Duration = Duration::from_secs(30);
+/// How long files are left to settle before they are read: editors and package managers write several.
+const SETTLE: Duration = Duration::from_millis(200);
+/// QUIT waits for the last request, however long it takes.
+const FOREVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
+/// How long a stopped worker may take to end.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);

@@ -1,0 +1,250 @@
+//! One whole proxy in this process.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+
+use super::control::{Control, Order};
+use super::listeners::{BindError, Listeners};
+use super::names::{self, Change};
+use crate::config::{self, Input, Loaded, Report};
+use crate::observe::access_log::Logger;
+use crate::server::admission::Admission;
+use crate::server::worker::{self, Command};
+use crate::snapshot::store::Publisher;
+
+/// How to run.
+#[derive(Debug)]
+pub struct Options {
+    /// The configuration.
+    pub input: Input,
+    /// Whether this process' signals are ours to answer.
+    pub signals: Signals,
+    /// Whether changed files reload by themselves.
+    pub watch: Watch,
+}
+
+/// Whether signals are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signals {
+    /// HUP, TERM, INT, QUIT, USR1.
+    Answer,
+    /// None.
+    Leave,
+}
+
+/// Whether files are watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// A changed file reloads.
+    Files,
+    /// Only an order reloads.
+    Nothing,
+}
+
+/// Why the proxy does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is refused.
+    #[error("the configuration is refused")]
+    Config(Box<Report>),
+    /// A socket cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// An access log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] crate::observe::access_log::OpenError),
+    /// The admin socket cannot be bound, and it was written in the configuration.
+    #[error("cannot open the admin socket {path}")]
+    Admin {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A thread or a runtime cannot be made.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+}
+
+/// A running proxy. Dropping it stops it.
+#[derive(Debug)]
+pub struct Instance {
+    orders: mpsc::UnboundedSender<Order>,
+    addresses: Vec<SocketAddr>,
+    report: Report,
+    control: Option<JoinHandle<()>>,
+}
+
+impl Instance {
+    /// Starts with a configuration file, for a process that has other things to do: no signals, no watching.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(config: &Path) -> Result<Self, StartError> {
+        let input = Input::File(config.to_owned());
+        Self::start_with(Options {
+            input,
+            signals: Signals::Leave,
+            watch: Watch::Nothing,
+        })
+    }
+
+    /// Starts.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start_with(options: Options) -> Result<Self, StartError> {
+        let (loaded, memory) = load(&options.input, config::context::Memory::default(), 1);
+        let Loaded {
+            snapshot, report, ..
+        } = loaded;
+        let Some(snapshot) = snapshot else {
+            return Err(StartError::Config(Box::new(report)));
+        };
+        let snapshot = Arc::new(snapshot);
+        let workers = snapshot.server.workers;
+
+        let mut listeners = Listeners::default();
+        let prepared = listeners.prepare(&snapshot.listeners, workers)?;
+        let logger = Logger::new();
+        logger.configure(&snapshot.access_logs)?;
+        let admin = crate::admin::bind(&snapshot.admin)?;
+
+        let publisher = Publisher::new(Arc::clone(&snapshot));
+        let admission = Arc::new(Admission::default());
+        let (alive, gone) = mpsc::channel::<()>(1);
+        let mut commands = Vec::with_capacity(workers);
+        for number in 0..workers {
+            let (sender, receiver) = mpsc::unbounded_channel::<Command>();
+            let parts = worker::Parts {
+                snapshots: publisher.subscribe(),
+                commands: receiver,
+                log: logger.worker(),
+                admission: Arc::clone(&admission),
+            };
+            let alive = alive.clone();
+            let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+            let spawned = thread.spawn(move || {
+                let _alive = alive;
+                if let Err(error) = worker::run(parts) {
+                    tracing::error!(%error, "a worker ended");
+                }
+            });
+            drop(spawned.map_err(StartError::Thread)?);
+            commands.push(sender);
+        }
+        drop(alive);
+        listeners.apply(prepared, &commands);
+        let addresses = listeners.addresses(&snapshot.listeners);
+        let (orders, orders_in) = mpsc::unbounded_channel();
+        let control = Control {
+            input: options.input,
+            memory,
+            publisher,
+            listeners,
+            workers: commands,
+            gone,
+            logger,
+            admission,
+            orders: orders_in,
+            orders_out: orders.clone(),
+            started: Timestamp::now(),
+            last_reload: None,
+        };
+        let thread = std::thread::Builder::new().name("control".to_owned());
+        let control = thread
+            .spawn(move || {
+                if let Err(error) = control.run(admin, options.signals, options.watch) {
+                    tracing::error!(%error, "the control thread ended");
+                }
+            })
+            .map_err(StartError::Thread)?;
+        Ok(Self {
+            orders,
+            addresses,
+            report,
+            control: Some(control),
+        })
+    }
+
+    /// The bound addresses, one per `[[listener]]` in the order of the configuration.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.addresses.clone()
+    }
+
+    /// What the first load found: warnings and notes.
+    #[must_use]
+    pub const fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Reads the configuration anew. Blocks until it is in force or refused; answers its generation.
+    ///
+    /// # Errors
+    /// The report, where the configuration is refused; nothing has changed then.
+    pub fn reload(&self) -> Result<u64, Box<Report>> {
+        let (answer, answered) = oneshot::channel();
+        drop(self.orders.send(Order::Reload(answer)));
+        let gone = || Err(Box::new(Report::default()));
+        answered.blocking_recv().unwrap_or_else(|_gone| gone())
+    }
+
+    /// Opens log files anew, for rotation.
+    pub fn reopen_logs(&self) {
+        drop(self.orders.send(Order::Reopen));
+    }
+
+    /// Stops accepting, lets requests in flight end within `drain_timeout`, and ends. Blocks until then.
+    pub fn shutdown(mut self) {
+        drop(self.orders.send(Order::Drain));
+        self.join();
+    }
+
+    /// Blocks until the proxy has ended by a signal.
+    pub fn wait(mut self) {
+        self.join();
+    }
+
+    fn join(&mut self) {
+        if let Some(control) = self.control.take()
+            && control.join().is_err()
+        {
+            tracing::error!("the control thread panicked");
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if self.control.is_some() {
+            drop(self.orders.send(Order::Stop));
+            self.join();
+        }
+    }
+}
+
+/// Loads, asking for names that the configuration wants and nobody has asked for yet.
+pub(super) fn load(
+    input: &Input,
+    memory: config::context::Memory,
+    generation: u64,
+) -> (Loaded, config::context::Memory) {
+    let now = Timestamp::now();
+    let mut loaded = config::load(input.clone(), memory, generation, now);
+    let mut memory = std::mem::take(&mut loaded.memory);
+    let known = |name: &&String| !memory.names.contains_key(*name);
+    let new = memory.wanted_names.iter().filter(known).cloned().collect();
+    if names::refresh(&mut memory, &new, now) == Change::Changed {
+        loaded = config::load(input.clone(), memory, generation, now);
+        memory = std::mem::take(&mut loaded.memory);
+    }
+    (loaded, memory)
+}

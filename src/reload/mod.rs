@@ -1,0 +1,19 @@
+//! The running process: start, reload, drain. A control thread owns everything that is not a request: files, signals, names,
+//! listeners, the admin socket.
+//!
+//! A reload is all or nothing: files are read and compiled beside the running configuration, new sockets are bound, new logs are
+//! opened; only when all of that has worked is the snapshot published. Whatever fails is reported and changes nothing.
+//!
+//! - [`Instance`]: the door; one whole proxy in this process.
+//! - [`control`]: the control thread's loop.
+//! - [`listeners`]: sockets that outlive a reload.
+//! - [`names`]: `dns:` entries resolved outside the request path.
+//! - [`watch`]: files that changed.
+
+pub mod control;
+pub mod instance;
+pub mod listeners;
+pub mod names;
+pub mod watch;
+
+pub use instance::{Instance, Options, StartError};

@@ -1,0 +1,133 @@
+//! How many client connections there may be: all together, and of one peer address.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking::Mutex;
+
+use crate::snapshot::Limits;
+
+/// The counts, shared by all workers; touched at accept and close only.
+#[derive(Debug, Default)]
+pub struct Admission {
+    open: AtomicUsize,
+    by_peer: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A place for one connection, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    admission: Arc<Admission>,
+    peer: Option<IpAddr>,
+}
+
+impl Admission {
+    /// Asks for a place. Peers whose forwarding headers are believed stand for many clients and are not counted one by one.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        trusted: bool,
+        limits: &Limits,
+    ) -> Option<Admitted> {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= limits.connections {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        if trusted {
+            return Some(Admitted {
+                admission: Arc::clone(self),
+                peer: None,
+            });
+        }
+        let mut by_peer = self.by_peer.lock();
+        let count = by_peer.entry(peer).or_insert(0);
+        if *count >= limits.connections_per_client {
+            drop(by_peer);
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        *count += 1;
+        drop(by_peer);
+        Some(Admitted {
+            admission: Arc::clone(self),
+            peer: Some(peer),
+        })
+    }
+
+    /// Connections open now.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.admission.open.fetch_sub(1, Ordering::Relaxed);
+        let Some(peer) = self.peer else { return };
+        let mut by_peer = self.admission.by_peer.lock();
+        if let Some(count) = by_peer.get_mut(&peer) {
+            *count -= 1;
+            if *count == 0 {
+                by_peer.remove(&peer);
+            }
+        }
+    }
+}
+
+/// A mutex that no panic can poison for others.
+mod parking {
+    use std::sync::{MutexGuard, PoisonError};
+
+    #[derive(Debug, Default)]
+    pub(super) struct Mutex<T>(std::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(super) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
+    use super::*;
+
+    #[test]
+    fn the_limits_hold_at_their_edge() {
+        let limits = Limits {
+            connections: 3,
+            connections_per_client: 2,
+            ..crate::config::defaults::LIMITS
+        };
+        let admission = Arc::new(Admission::default());
+        let (one, two): (IpAddr, IpAddr) =
+            ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let first = admission.admit(one, false, &limits);
+        let second = admission.admit(one, false, &limits);
+        assert!(
+            first.is_some() && second.is_some(),
+            "up to the limit of one peer"
+        );
+        assert!(
+            admission.admit(one, false, &limits).is_none(),
+            "one more of the same peer"
+        );
+        let third = admission.admit(two, false, &limits);
+        assert!(third.is_some(), "another peer");
+        assert!(
+            admission.admit(two, true, &limits).is_none(),
+            "all together, trusted or not"
+        );
+        drop(first);
+        assert!(
+            admission.admit(one, false, &limits).is_some(),
+            "a place given back"
+        );
+        drop((second, third));
+        assert_eq!(admission.open(), 0);
+    }
+}

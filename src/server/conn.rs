@@ -1,0 +1,265 @@
+//! One client connection, from accept to close.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use super::io::{ClientIo, ClientStream, Meter};
+use super::worker::Worker;
+use super::{refused, tunnel};
+use crate::policy::facts::{TlsFacts, TlsVersion};
+use crate::proxy::service::address_value;
+use crate::proxy::{Connection, GateService, Stop};
+use crate::snapshot::{Limits, Listener};
+use crate::upstream::{Clock, Phase};
+use crate::value::cidr::canonical;
+use crate::value::failure::Failure;
+
+type Driven = http1::Connection<TokioIo<ClientIo>, GateService>;
+
+/// How a connection's HTTP came to its end.
+enum End {
+    /// hyper is done with it.
+    Over(Result<(), hyper::Error>),
+    /// Its deadline passed in this phase.
+    Late(Phase),
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    listener: Arc<Listener>,
+    socket: TcpStream,
+    peer: SocketAddr,
+) {
+    let gate = Rc::clone(&worker.gate);
+    let lease = gate.lease();
+    let limits = lease.server.limits;
+    let peer = SocketAddr::new(canonical(peer.ip()), peer.port());
+    let clock = Rc::new(Clock::new(limits.header_timeout));
+    let mut connection = Connection {
+        peer,
+        peer_address: peer.ip(),
+        peer_value: address_value(peer.ip()),
+        listener: Arc::clone(&listener),
+        tls: None,
+        certificates: listener.tls.clone(),
+        sni: None,
+        clock: Rc::clone(&clock),
+        tunnel: RefCell::new(None),
+        fragment: Rc::new(Cell::new(false)),
+    };
+    // A proxy writes whole messages; waiting for more only delays them.
+    drop(socket.set_nodelay(true));
+    let trusted = lease.trust.trusts(peer.ip());
+    drop(lease);
+    let Some(admitted) = worker.admission.admit(peer.ip(), trusted, &limits) else {
+        refused::log(&gate, &connection, Failure::Overloaded, 0);
+        if listener.tls.is_none() {
+            turn_away(socket).await;
+        }
+        return;
+    };
+    let stream = match &listener.tls {
+        None => ClientStream::Tcp(socket),
+        Some(tls) => {
+            let accepting = TlsAcceptor::from(Arc::clone(&tls.config)).accept(socket);
+            match tokio::time::timeout(limits.header_timeout, accepting).await {
+                Ok(Ok(stream)) => {
+                    let (_, session) = stream.get_ref();
+                    connection.tls = Some(TlsFacts {
+                        version: match session.protocol_version() {
+                            Some(rustls::ProtocolVersion::TLSv1_3) => TlsVersion::V1_3,
+                            _ => TlsVersion::V1_2,
+                        },
+                        client_cert: session
+                            .peer_certificates()
+                            .is_some_and(|chain| !chain.is_empty()),
+                    });
+                    connection.sni = session.server_name().map(Box::from);
+                    ClientStream::Tls(Box::new(stream))
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(%peer, %error, "TLS handshake failed");
+                    return;
+                }
+                Err(_late) => {
+                    tracing::debug!(%peer, "TLS handshake late");
+                    return;
+                }
+            }
+        }
+    };
+    let _enrolled = worker.enrol(&clock);
+    http(&worker, Rc::new(connection), stream, &limits).await;
+    drop(admitted);
+}
+
+async fn http(
+    worker: &Rc<Worker>,
+    connection: Rc<Connection>,
+    stream: ClientStream,
+    limits: &Limits,
+) {
+    let clock = Rc::clone(&connection.clock);
+    let meter = Rc::new(Meter::default());
+    let io = ClientIo::new(
+        stream,
+        Rc::clone(&clock),
+        Rc::clone(&meter),
+        Rc::clone(&connection.fragment),
+        limits.header_timeout,
+        limits.stream_idle_timeout,
+    );
+    let service = GateService::new(Rc::clone(&worker.gate), Rc::clone(&connection));
+    let mut driven = http1::Builder::new()
+        .header_read_timeout(None)
+        .max_headers(limits.header_count)
+        .max_buf_size(limits.header_size.max(HYPER_BUFFER_MIN))
+        .serve_connection(TokioIo::new(io), service);
+    let end = drive(worker, &clock, &mut driven).await;
+    let parts = driven.into_parts();
+    let mut io = parts.io.into_inner();
+    match end {
+        End::Over(Ok(())) => {
+            let tunnel = connection.tunnel.take();
+            if let Some(tunnel) = tunnel {
+                tunnel::run(io, parts.read_buf, tunnel, &clock).await;
+                return;
+            }
+        }
+        End::Over(Err(error)) => {
+            if let Some(failure) = refused::of_parser(&error) {
+                refused::log(&worker.gate, &connection, failure, meter.head_bytes.get());
+            } else if closed_by_policy(&error) {
+                return;
+            } else if clock.phase() == Phase::Head && meter.head_bytes.get() > 0 {
+                refused::log(
+                    &worker.gate,
+                    &connection,
+                    Failure::Malformed("incomplete"),
+                    meter.head_bytes.get(),
+                );
+            } else {
+                tracing::debug!(peer = %connection.peer, %error, "connection ended");
+            }
+        }
+        End::Late(Phase::Head) if meter.head_bytes.get() > 0 => {
+            refused::log(
+                &worker.gate,
+                &connection,
+                Failure::HeadTimeout,
+                meter.head_bytes.get(),
+            );
+            drop(io.write_all(refused::TIMEOUT).await);
+        }
+        End::Late(Phase::Head | Phase::Idle) => {}
+        // A client that does not take its answer: nothing polite is left to say.
+        End::Late(
+            Phase::Judge
+            | Phase::Connect
+            | Phase::Upload
+            | Phase::Await
+            | Phase::Stream
+            | Phase::Tunnel,
+        ) => return,
+    }
+    linger(io, &meter).await;
+}
+
+/// Drives hyper and the deadline in one task.
+async fn drive(worker: &Worker, clock: &Clock, driven: &mut Driven) -> End {
+    let mut armed = clock.deadline();
+    let mut timer = Box::pin(tokio::time::sleep_until(armed.into()));
+    let mut told = false;
+    std::future::poll_fn(|cx| {
+        clock.attach(cx.waker());
+        loop {
+            if worker.draining() && !told {
+                told = true;
+                Pin::new(&mut *driven).graceful_shutdown();
+            }
+            if let Poll::Ready(outcome) = driven.poll_without_shutdown(cx) {
+                return Poll::Ready(End::Over(outcome));
+            }
+            let deadline = clock.deadline();
+            if deadline < armed {
+                armed = deadline;
+                timer.as_mut().reset(armed.into());
+            }
+            loop {
+                if timer.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                let deadline = clock.deadline();
+                if deadline <= Instant::now() {
+                    break;
+                }
+                armed = deadline;
+                timer.as_mut().reset(armed.into());
+            }
+            match clock.phase() {
+                // The request's own future answers for the lateness: 504, or 408.
+                phase @ (Phase::Connect | Phase::Upload | Phase::Await) => {
+                    clock.expire();
+                    clock.enter(phase, LATE_ANSWER);
+                }
+                phase @ (Phase::Head
+                | Phase::Idle
+                | Phase::Judge
+                | Phase::Stream
+                | Phase::Tunnel) => {
+                    return Poll::Ready(End::Late(phase));
+                }
+            }
+        }
+    })
+    .await
+}
+
+fn closed_by_policy(error: &hyper::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<Stop>())
+}
+
+/// Ends our side and reads on for a moment: closing a socket with unread bytes resets it, and the client would lose our
+/// answer with it (RFC 9112 §9.6).
+async fn linger(mut io: ClientIo, meter: &Meter) {
+    if io.shutdown().await.is_err() || meter.ended.get() {
+        return;
+    }
+    let mut rest = [0_u8; 4096];
+    let reading = async {
+        let mut total = 0;
+        while total < LINGER_BYTES {
+            match io.read(&mut rest).await {
+                Ok(0) | Err(_) => break,
+                Ok(length) => total += length,
+            }
+        }
+    };
+    drop(tokio::time::timeout(LINGER, reading).await);
+}
+
+async fn turn_away(mut socket: TcpStream) {
+    drop(tokio::time::timeout(LINGER, socket.write_all(refused::OVERLOADED)).await);
+    drop(tokio::time::timeout(LINGER, socket.shutdown()).await);
+}
+
+/// hyper refuses smaller read buffers.
+const HYPER_BUFFER_MIN: usize = 8192;
+/// What a closing connection may still send before it is cut.
+const LINGER_BYTES: usize = 256 * 1024;
+/// How long a closing connection may still send.
+const LINGER: Duration = Duration::from_secs(2);
+/// How long the answer to a lateness may take to be made.
+const LATE_ANSWER: Duration = Duration::from_secs(5);

@@ -1,0 +1,181 @@
+//! The byte stream of one client connection, metered.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use crate::upstream::{Clock, Phase};
+
+/// A client's socket.
+#[derive(Debug)]
+pub(crate) enum ClientStream {
+    /// Clear text.
+    Tcp(TcpStream),
+    /// TLS.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// What went over a connection. Cells only: it lives on one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Meter {
+    /// Bytes read since the last request head began.
+    pub(crate) head_bytes: Cell<u64>,
+    /// Whether the client has ended its sending.
+    pub(crate) ended: Cell<bool>,
+    /// Whether the request line is still being read.
+    in_line: Cell<bool>,
+}
+
+/// A client's socket that moves the clock: the first byte after an idle time begins a request head.
+#[derive(Debug)]
+pub(crate) struct ClientIo {
+    stream: ClientStream,
+    clock: Rc<Clock>,
+    meter: Rc<Meter>,
+    fragment: Rc<Cell<bool>>,
+    head_patience: Duration,
+    tunnel_patience: Duration,
+}
+
+impl ClientIo {
+    /// Wraps a socket. `fragment` is set when a request line holds a `#`, which hyper would cut off silently.
+    pub(crate) fn new(
+        stream: ClientStream,
+        clock: Rc<Clock>,
+        meter: Rc<Meter>,
+        fragment: Rc<Cell<bool>>,
+        head_patience: Duration,
+        tunnel_patience: Duration,
+    ) -> Self {
+        meter.in_line.set(true);
+        Self {
+            stream,
+            clock,
+            meter,
+            fragment,
+            head_patience,
+            tunnel_patience,
+        }
+    }
+
+    fn read(&self, piece: &[u8]) {
+        let phase = self.clock.phase();
+        match phase {
+            Phase::Idle => {
+                self.clock.enter(Phase::Head, self.head_patience);
+                self.meter.head_bytes.set(0);
+                self.meter.in_line.set(true);
+            }
+            Phase::Tunnel => self.clock.enter(Phase::Tunnel, self.tunnel_patience),
+            Phase::Head
+            | Phase::Judge
+            | Phase::Connect
+            | Phase::Upload
+            | Phase::Await
+            | Phase::Stream => {}
+        }
+        self.meter
+            .head_bytes
+            .set(self.meter.head_bytes.get() + piece.len() as u64);
+        if self.meter.in_line.get() {
+            self.scan(piece);
+        }
+    }
+
+    /// Looks for a fragment in the request line (RFC 9112 §3.2 has none).
+    fn scan(&self, piece: &[u8]) {
+        // Empty lines before a request line are skipped by parsers (RFC 9112 §2.2).
+        let piece = if self.meter.head_bytes.get() == piece.len() as u64 {
+            piece.trim_ascii_start()
+        } else {
+            piece
+        };
+        let line = piece
+            .split(|byte| *byte == b'\n')
+            .next()
+            .unwrap_or_default();
+        if line.contains(&b'#') {
+            self.fragment.set(true);
+        }
+        if line.len() < piece.len() {
+            self.meter.in_line.set(false);
+        }
+    }
+}
+
+impl AsyncRead for ClientIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let room = buf.remaining();
+        let polled = match &mut this.stream {
+            ClientStream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            ClientStream::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+        };
+        if matches!(polled, Poll::Ready(Ok(()))) {
+            let piece = buf.filled().get(before..).unwrap_or_default();
+            if piece.is_empty() && room > 0 {
+                this.meter.ended.set(true);
+            } else {
+                this.read(piece);
+            }
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for ClientIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stream {
+            ClientStream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            ClientStream::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stream {
+            ClientStream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            ClientStream::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            ClientStream::Tcp(stream) => stream.is_write_vectored(),
+            ClientStream::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            ClientStream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            ClientStream::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            ClientStream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            ClientStream::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! An upgraded connection: bytes both ways until one side is done or nothing moves for too long.
+
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::io::{AsyncWriteExt, copy_bidirectional};
+
+use super::io::ClientIo;
+use crate::proxy::connection::Tunnel;
+use crate::upstream::Clock;
+
+/// Runs a tunnel to its end; the record closes with it.
+pub(crate) async fn run(mut client: ClientIo, early: Bytes, tunnel: Tunnel, clock: &Rc<Clock>) {
+    let Tunnel {
+        upstream,
+        mut exchange,
+    } = tunnel;
+    let Ok(upgraded) = upstream.await else { return };
+    let mut server = upgraded.io;
+    let copying = async {
+        // What either side sent before the other's end was ready.
+        server.write_all(&early).await?;
+        client.write_all(&upgraded.read).await?;
+        copy_bidirectional(&mut client, &mut server).await
+    };
+    let outcome: io::Result<(u64, u64)> = bounded(copying, clock).await;
+    if let Ok((up, down)) = outcome {
+        exchange.tally.bytes.set(up + early.len() as u64);
+        exchange.record.response_body = down + upgraded.read.len() as u64;
+    }
+}
+
+/// Runs until the clock's deadline, which every read from the client moves.
+async fn bounded<T>(work: impl Future<Output = io::Result<T>>, clock: &Clock) -> io::Result<T> {
+    let mut work = pin!(work);
+    loop {
+        let deadline = clock.deadline();
+        match tokio::time::timeout_at(deadline.into(), work.as_mut()).await {
+            Ok(outcome) => return outcome,
+            Err(_late) if clock.deadline() > Instant::now() => {}
+            Err(_late) => return Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! One deadline per client connection, moved by whoever the connection waits for, and checked lazily.
+//!
+//! A timer armed and disarmed for every request costs more than all policy (SPEED section 3). Here a phase change writes two
+//! cells; the connection's task compares the deadline with the one timer it holds, which fires a few times a minute at most.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The rest of a request head.
+    Head,
+    /// The next request of a kept-alive connection.
+    Idle,
+    /// Our own work on a request: decision, sign-in.
+    Judge,
+    /// A connection to the upstream.
+    Connect,
+    /// More of the request body, from the client.
+    Upload,
+    /// The upstream, which takes the request body or thinks about its answer.
+    Await,
+    /// The response body on its way down.
+    Stream,
+    /// A tunnel after an upgrade.
+    Tunnel,
+}
+
+/// The deadline of one connection. Cells only: it lives on one worker.
+#[derive(Debug)]
+pub struct Clock {
+    phase: Cell<Phase>,
+    deadline: Cell<Instant>,
+    expired: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+    requests: Cell<u64>,
+}
+
+impl Clock {
+    /// A clock for a fresh connection, which must send its first head in time.
+    #[must_use]
+    pub fn new(head: Duration) -> Self {
+        Self {
+            phase: Cell::new(Phase::Head),
+            deadline: Cell::new(Instant::now() + head),
+            expired: Cell::new(false),
+            waker: RefCell::new(None),
+            requests: Cell::new(0),
+        }
+    }
+
+    /// Enters a phase that may last so long from now on.
+    pub fn enter(&self, phase: Phase, patience: Duration) {
+        if phase == Phase::Judge {
+            self.requests.set(self.requests.get() + 1);
+        }
+        self.phase.set(phase);
+        self.deadline.set(Instant::now() + patience);
+    }
+
+    /// The phase now.
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// When the phase ends.
+    #[must_use]
+    pub const fn deadline(&self) -> Instant {
+        self.deadline.get()
+    }
+
+    /// How many requests have been read.
+    #[must_use]
+    pub const fn requests(&self) -> u64 {
+        self.requests.get()
+    }
+
+    /// Marks the phase as over time: whoever waits through [`Clock::within`] gets [`Expired`] when polled next.
+    pub fn expire(&self) {
+        self.expired.set(true);
+    }
+
+    /// Remembers the task of the connection, so that others can wake it.
+    pub fn attach(&self, waker: &Waker) {
+        let mut held = self.waker.borrow_mut();
+        if !held.as_ref().is_some_and(|held| held.will_wake(waker)) {
+            *held = Some(waker.clone());
+        }
+    }
+
+    /// Wakes the connection's task.
+    pub fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Waits for `work` until the connection's task finds the deadline passed.
+    ///
+    /// # Errors
+    /// [`Expired`] where the deadline passed first.
+    pub async fn within<F: Future>(&self, work: F) -> Result<F::Output, Expired> {
+        let mut work = pin!(work);
+        std::future::poll_fn(|cx| self.poll_within(work.as_mut(), cx)).await
+    }
+
+    fn poll_within<F: Future>(
+        &self,
+        work: Pin<&mut F>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<F::Output, Expired>> {
+        if let Poll::Ready(output) = work.poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        if self.expired.take() {
+            Poll::Ready(Err(Expired))
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+/// A phase took too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("took too long")]
+pub struct Expired;

@@ -1,0 +1,96 @@
+//! One new connection to a server of an upstream.
+
+use std::net::SocketAddr;
+
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+
+use super::body::RequestBody;
+use super::demo;
+use super::io::UpstreamIo;
+use crate::snapshot::{Endpoint, Upstream, UpstreamServer};
+use crate::value::failure::Failure;
+
+/// The sending half of an HTTP/1.1 connection, and hyper's half that must be driven.
+pub(super) type Fresh = (
+    http1::SendRequest<RequestBody>,
+    http1::Connection<TokioIo<UpstreamIo>, RequestBody>,
+);
+
+/// Opens a connection and prepares HTTP/1.1 on it. The caller bounds the time.
+///
+/// # Errors
+/// [`Failure::Resolve`], [`Failure::ConnectRefused`] or [`Failure::UpstreamTls`].
+pub(super) async fn connect(
+    upstream: &Upstream,
+    server: &UpstreamServer,
+) -> Result<Fresh, Failure> {
+    let io = open(upstream, server).await?;
+    let handshake = http1::Builder::new()
+        .max_headers(MAX_RESPONSE_HEADERS)
+        .handshake(TokioIo::new(io));
+    handshake.await.ok().ok_or(Failure::UpstreamClosed)
+}
+
+async fn open(upstream: &Upstream, server: &UpstreamServer) -> Result<UpstreamIo, Failure> {
+    let tcp = match &server.address {
+        Endpoint::Address(address) => tcp(*address).await?,
+        Endpoint::Name(name, port) => by_name(name, *port).await?,
+        Endpoint::Unix(path) => {
+            let stream = UnixStream::connect(path)
+                .await
+                .inspect_err(|error| refused(server, error));
+            return stream
+                .map(UpstreamIo::Unix)
+                .ok()
+                .ok_or(Failure::ConnectRefused);
+        }
+        Endpoint::Demo => return Ok(UpstreamIo::Demo(demo::connect())),
+    };
+    let (Some(name), Some(tls)) = (&server.tls, &upstream.tls) else {
+        return Ok(UpstreamIo::Tcp(tcp));
+    };
+    let connector = TlsConnector::from(std::sync::Arc::clone(&tls.config));
+    let stream = connector
+        .connect(name.clone(), tcp)
+        .await
+        .inspect_err(|error| refused(server, error));
+    stream
+        .map(|stream| UpstreamIo::Tls(Box::new(stream)))
+        .ok()
+        .ok_or(Failure::UpstreamTls)
+}
+
+async fn by_name(name: &str, port: u16) -> Result<TcpStream, Failure> {
+    let addresses = tokio::net::lookup_host((name, port))
+        .await
+        .ok()
+        .ok_or(Failure::Resolve)?;
+    let mut last = Failure::Resolve;
+    for address in addresses {
+        match tcp(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(failure) => last = failure,
+        }
+    }
+    Err(last)
+}
+
+async fn tcp(address: SocketAddr) -> Result<TcpStream, Failure> {
+    let stream = TcpStream::connect(address)
+        .await
+        .ok()
+        .ok_or(Failure::ConnectRefused)?;
+    // A proxy writes whole messages; waiting for more only delays them.
+    drop(stream.set_nodelay(true));
+    Ok(stream)
+}
+
+fn refused(server: &UpstreamServer, error: &std::io::Error) {
+    tracing::warn!(server = %server.url, %error, "upstream connection failed");
+}
+
+/// Fields accepted in a response head; the same as the default for requests.
+const MAX_RESPONSE_HEADERS: usize = 256;
