@@ -247,6 +247,6 @@ upstream = "app"
             assert_eq!(response.reason(), "region_restricted");
         }
     }
-    let line = &gate.log(1)[0];
+    let line = &gate.log(9)[0];
     assert_eq!(line["geo.country.iso_code"], "GB", "{line}");
 }

@@ -398,7 +398,6 @@ fn nothing_inside_is_told_to_the_refused() {
 fn nothing_of_the_request_is_reflected_unescaped() {
     let origin = Origin::start();
     let gate = Gate::start(&site(&origin, ""));
-    let mut client = gate.connect();
     for (line, fields) in [
         (
             "GET /denied/%3Cscript%3Ealert(1)%3C/script%3E",
@@ -426,7 +425,7 @@ fn nothing_of_the_request_is_reflected_unescaped() {
             &[BROWSER, "Accept-Language: <script>alert(1)</script>"],
         ),
     ] {
-        let response = client.ask(line, fields);
+        let response = gate.connect().ask(line, fields);
         assert!(
             [400, 403].contains(&response.status),
             "{line}: {}",
@@ -445,7 +444,7 @@ fn nothing_of_the_request_is_reflected_unescaped() {
             "{line}"
         );
     }
-    let page = client.ask("GET /region", &[BROWSER]).is(451).text();
+    let page = gate.connect().ask("GET /region", &[BROWSER]).is(451).text();
     assert!(
         page.contains("Not &lt;here&gt; &amp; not"),
         "the operator's words are text, not HTML: {page}"
@@ -638,7 +637,7 @@ fn refusals_of_the_upstream_are_replaced_for_people_only() {
         7,
         "the page is never fetched through the proxy"
     );
-    let line = &gate.log(1)[0];
+    let line = &gate.log(7)[0];
     assert_eq!(line["upstream.status_code"], 403, "{line}");
 }
 
@@ -664,9 +663,13 @@ fn forced_interception_replaces_for_everybody() {
 #[test]
 fn cors_lets_named_origins_read_refusals_and_answers_their_preflights() {
     let origin = Origin::start();
+    let source = "[identity.hs]\njwt = { issuer = \"i\", audience = \"a\", secret = \"a secret of at least thirty-two bytes\", algorithms = [\"HS256\"] }\n";
     let config = format!(
         "{}[site.cors]\norigins = [\"https://ui.test\"]\nmethods = [\"GET\", \"PUT\"]\nheaders = [\"X-Api\"]\nmax_age = \"10m\"\n",
-        site(&origin, "")
+        site(&origin, source).replace(
+            "upstream = \"app\"\n  [[",
+            "upstream = \"app\"\nidentity = [\"hs\"]\n  [["
+        )
     );
     let gate = Gate::start(&config);
     let mut client = gate.connect();

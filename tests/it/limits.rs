@@ -84,11 +84,11 @@ fn header_size() {
     }
     assert_eq!(origin.count(), 2);
     let lines = gate.log(4);
-    let refused: Vec<u64> = lines
+    let statuses: Vec<u64> = lines
         .iter()
         .filter_map(|line| line["http.response.status_code"].as_u64())
         .collect();
-    assert_eq!(refused, [200, 200, 431, 431], "each has its line");
+    assert_eq!(statuses, [200, 200, 431, 431], "each has its line");
 }
 
 #[test]

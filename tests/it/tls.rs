@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::certs::{Leaf, certs};
 use crate::support::client::request;
-use crate::support::{Client, End, Gate, Origin, open};
+use crate::support::{Client, End, Gate, Origin, eventually_some, open};
 
 /// A folder with all certificates.
 fn folder() -> TempDir {
@@ -197,11 +197,12 @@ fn client_certificates_are_verified() {
         }
         assert_eq!(ask(Some(&certs().client)), Some(200), "a good one");
     }
-    let line = gate
-        .log(1)
-        .into_iter()
-        .find(|line| line["http.response.status_code"] == 200)
-        .unwrap();
+    let line = eventually_some("the line of a good one", || {
+        let lines = gate.log(1);
+        lines
+            .into_iter()
+            .find(|line| line["http.response.status_code"] == 200)
+    });
     assert!(
         line["tls.client.subject"]
             .as_str()

@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use portcullis::config::Report;
-use portcullis::reload::Instance;
+use portcullis::config::source::Input;
+use portcullis::reload::instance::{Signals, Watch};
+use portcullis::reload::{Instance, Options};
 use tempfile::TempDir;
 
 use super::{Client, Origin, PATIENCE, eventually_some};
@@ -31,9 +33,23 @@ impl Gate {
 
     /// Starts with exactly this configuration.
     pub(crate) fn bare(folder: TempDir, config: &str) -> Self {
+        Self::begin(folder, config, Watch::Nothing)
+    }
+
+    /// The same, and changed files are noticed.
+    pub(crate) fn watching(folder: TempDir, config: &str) -> Self {
+        Self::begin(folder, &format!("{OPENING}{config}"), Watch::Files)
+    }
+
+    fn begin(folder: TempDir, config: &str, watch: Watch) -> Self {
         let path = folder.path().join("portcullis.toml");
         fs::write(&path, config).unwrap();
-        let instance = Instance::start(&path).unwrap_or_else(|error| {
+        let options = Options {
+            input: Input::File(path),
+            signals: Signals::Leave,
+            watch,
+        };
+        let instance = Instance::start_with(options).unwrap_or_else(|error| {
             panic!("the proxy does not start: {error} {error:?}\n{config}")
         });
         Self {
@@ -70,13 +86,18 @@ impl Gate {
     }
 
     /// Replaces the configuration and reloads.
-    pub(crate) fn reload(&self, config: &str) -> Result<u64, Report> {
+    pub(crate) fn reload(&self, config: &str) -> Result<u64, Box<Report>> {
         self.write("portcullis.toml", format!("{OPENING}{config}"));
         self.reload_as_is()
     }
 
-    pub(crate) fn reload_as_is(&self) -> Result<u64, Report> {
+    pub(crate) fn reload_as_is(&self) -> Result<u64, Box<Report>> {
         self.instance.as_ref().unwrap().reload()
+    }
+
+    /// Opens the logs anew, as after a rotation.
+    pub(crate) fn reopen_logs(&self) {
+        self.instance.as_ref().unwrap().reopen_logs();
     }
 
     /// Ends the proxy and waits for that.
@@ -96,7 +117,7 @@ impl Gate {
         fs::read_to_string(self.path("access.log")).unwrap_or_default()
     }
 
-    /// The access log once it has at least `count` lines.
+    /// The access log once it has at least `count` lines, by the start of the requests.
     pub(crate) fn log(&self, count: usize) -> Vec<serde_json::Value> {
         let text = eventually_some(
             &format!("{count} lines in the access log within {PATIENCE:?}"),
@@ -105,11 +126,15 @@ impl Gate {
                 (text.ends_with('\n') && text.lines().count() >= count).then_some(text)
             },
         );
-        text.lines()
+        let mut lines: Vec<serde_json::Value> = text
+            .lines()
             .map(|line| {
                 serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in `{line}`"))
             })
-            .collect()
+            .collect();
+        // Each worker has a buffer of its own: lines of different workers may change places.
+        lines.sort_by_key(|line| line["timestamp"].as_str().map(str::to_owned));
+        lines
     }
 
     /// The only line of the access log.
