@@ -58,6 +58,18 @@ impl Context {
         folder.unwrap_or_else(|| Path::new("")).join(written)
     }
 
+    /// The value at `span` as a message may show it: as the operator wrote it where it holds a `${…}`, so that no secret
+    /// that a variable or file brought in is ever repeated.
+    #[must_use]
+    pub fn written<'t>(&'t self, span: Span, value: &'t str) -> &'t str {
+        let file = self.report.files.get(usize::from(span.file.0));
+        let text = file.and_then(|file| file.text.get(span.start as usize..span.end as usize));
+        match text {
+            Some(text) if text.contains("${") => text.trim_matches(['"', '\'']),
+            _ => value,
+        }
+    }
+
     /// `file:line` of a span.
     #[must_use]
     pub fn source(&self, span: Span) -> Source {

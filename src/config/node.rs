@@ -175,7 +175,12 @@ impl Node {
     pub fn many(&self) -> impl Iterator<Item = &Self> {
         match &self.value {
             Value::List(items) => items.iter(),
-            _ => std::slice::from_ref(self).iter(),
+            Value::String(_)
+            | Value::Integer(_)
+            | Value::Float(_)
+            | Value::Boolean(_)
+            | Value::Datetime(_)
+            | Value::Table(_) => std::slice::from_ref(self).iter(),
         }
     }
 }
