@@ -127,8 +127,9 @@ impl Report {
         of.count()
     }
 
-    /// Sorts the findings by file and place, those without a place first. Of two that say the same code of the same place
-    /// the first stays: two rooms may both look at a key.
+    /// Sorts the findings by file and place, those without a place first. Two rooms may both look at a key: of two findings
+    /// with the same code and place the first stays, and what the key tables say of a place gives way to what a compile step
+    /// says of it, which knows more.
     pub fn sort(&mut self) {
         let place = |d: &Diagnostic| d.span.map(|span| (span.file.0, span.start, span.end));
         self.diagnostics.sort_by_key(place);
@@ -142,9 +143,19 @@ impl Report {
                     other.code == finding.code
                         && (finding.span.is_some() || other.message == finding.message)
                 });
-            if !same {
-                kept.push(finding);
+            if same {
+                continue;
             }
+            let beside = |other: &Diagnostic| {
+                finding.span.is_some()
+                    && other.span == finding.span
+                    && other.severity == finding.severity
+            };
+            if GENERAL.contains(&finding.code) && kept.iter().rev().any(beside) {
+                continue;
+            }
+            kept.retain(|other| !(beside(other) && GENERAL.contains(&other.code)));
+            kept.push(finding);
         }
         self.diagnostics = kept;
     }
@@ -374,6 +385,9 @@ fn newlines(text: &str, before: usize) -> usize {
     let bytes = text.as_bytes().iter().take(before);
     bytes.filter(|byte| **byte == b'\n').count()
 }
+
+/// Codes of the key tables that give way to any other of the same place.
+const GENERAL: &[&str] = &["unknown-key", "invalid-value", "out-of-range"];
 
 /// Characters of a help that stands beside its caret; a longer one stands below.
 const BESIDE: usize = 60;

@@ -33,6 +33,17 @@ pub enum Input {
     },
 }
 
+impl Input {
+    /// The file, or what the text is called.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Text { name, .. } => name.clone(),
+        }
+    }
+}
+
 /// Looks up a variable of the environment.
 pub(crate) type Variables<'v> = &'v dyn Fn(&str) -> Option<String>;
 
