@@ -128,8 +128,8 @@ impl Report {
     }
 
     /// Sorts the findings by file and place, those without a place first. Two rooms may both look at a key: of two findings
-    /// with the same code and place the first stays, and what the key tables say of a place gives way to what a compile step
-    /// says of it, which knows more.
+    /// with the same code and place the first stays; what the key tables say of a place gives way to what a compile step says
+    /// of it, which knows more; and of a value that could not be completed nothing else is said.
     pub fn sort(&mut self) {
         let place = |d: &Diagnostic| d.span.map(|span| (span.file.0, span.start, span.end));
         self.diagnostics.sort_by_key(place);
@@ -151,10 +151,16 @@ impl Report {
                     && other.span == finding.span
                     && other.severity == finding.severity
             };
-            if GENERAL.contains(&finding.code) && kept.iter().rev().any(beside) {
+            let settled = |code: &str| INCOMPLETE.contains(&code);
+            if kept
+                .iter()
+                .any(|other| beside(other) && settled(other.code))
+                || (GENERAL.contains(&finding.code) && kept.iter().any(beside))
+            {
                 continue;
             }
-            kept.retain(|other| !(beside(other) && GENERAL.contains(&other.code)));
+            let first = settled(finding.code);
+            kept.retain(|other| !beside(other) || !(first || GENERAL.contains(&other.code)));
             kept.push(finding);
         }
         self.diagnostics = kept;
@@ -385,6 +391,9 @@ fn newlines(text: &str, before: usize) -> usize {
     let bytes = text.as_bytes().iter().take(before);
     bytes.filter(|byte| **byte == b'\n').count()
 }
+
+/// Codes of values that could not be completed: whatever else is said of their place speaks of a text that nobody meant.
+const INCOMPLETE: &[&str] = &["bad-variable", "unset-variable", "unreadable-file"];
 
 /// Codes of the key tables that give way to any other of the same place.
 const GENERAL: &[&str] = &["unknown-key", "invalid-value", "out-of-range"];
