@@ -52,7 +52,8 @@ enum Verb {
         /// The table, comma-separated with a header line
         table: PathBuf,
         /// The database file to write
-        out: PathBuf,
+        #[arg(value_name = "OUT")]
+        file: PathBuf,
         /// What the database calls its type
         #[arg(long, default_value = "Portcullis-Geo")]
         kind: String,
@@ -84,32 +85,48 @@ enum Format {
 /// or written, 3 a configuration, database or table that is broken.
 #[must_use]
 pub fn run(args: &GeoArgs) -> ExitCode {
-    let outcome = match &args.verb {
+    // Written as a whole: what ends early prints nothing.
+    let mut text = Vec::new();
+    let mut outcome = dispatch(args, &mut text);
+    if outcome.is_ok() {
+        outcome = printed(std::io::stdout().lock().write_all(&text));
+    }
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Stop { code, text }) => {
+            // Nobody is left to be told if standard error is gone.
+            drop(writeln!(std::io::stderr(), "{text}"));
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn dispatch(args: &GeoArgs, out: &mut Vec<u8>) -> Result<(), Stop> {
+    match &args.verb {
         Verb::Lookup {
             address,
             databases,
             format,
-        } => lookup(*address, databases, *format),
+        } => lookup(*address, databases, *format, out),
         Verb::Info {
             files,
             config,
             format,
-        } => info(files, config.as_deref(), *format),
+        } => info(files, config.as_deref(), *format, out),
         Verb::Build {
             table,
-            out,
+            file,
             kind,
             build_epoch,
-        } => build(table, out, kind, *build_epoch),
-    };
+        } => build(table, file, (kind, *build_epoch), out),
+    }
+}
+
+/// A reader that has left is no failure of ours, a full disk is.
+fn printed(outcome: std::io::Result<()>) -> Result<(), Stop> {
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Stop { code, text }) => {
-            let mut err = std::io::stderr().lock();
-            // Nobody is left to be told if standard error is gone.
-            drop(writeln!(err, "{text}"));
-            ExitCode::from(code)
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
@@ -136,7 +153,7 @@ impl From<std::io::Error> for Stop {
     }
 }
 
-fn lookup(address: IpAddr, chosen: &Chosen, format: Format) -> Result<(), Stop> {
+fn lookup(address: IpAddr, chosen: &Chosen, format: Format, out: &mut Vec<u8>) -> Result<(), Stop> {
     let address = address.to_canonical();
     let databases = if chosen.database.is_empty() {
         configured(chosen.config.as_deref())?
@@ -150,7 +167,6 @@ fn lookup(address: IpAddr, chosen: &Chosen, format: Format) -> Result<(), Stop> 
         )
     };
     let region = databases.region(address, Timestamp::now());
-    let mut out = std::io::stdout().lock();
     let networks = databases
         .sources()
         .iter()
@@ -250,7 +266,12 @@ fn network_of(source: &Source, address: IpAddr) -> Option<IpNet> {
     geo::network(&bytes, address).ok()?
 }
 
-fn info(files: &[PathBuf], config: Option<&Path>, format: Format) -> Result<(), Stop> {
+fn info(
+    files: &[PathBuf],
+    config: Option<&Path>,
+    format: Format,
+    out: &mut Vec<u8>,
+) -> Result<(), Stop> {
     let sources = if files.is_empty() {
         configured(config)?.sources().to_vec()
     } else {
@@ -259,7 +280,6 @@ fn info(files: &[PathBuf], config: Option<&Path>, format: Format) -> Result<(), 
             .map(|path| opened(path))
             .collect::<Result<_, _>>()?
     };
-    let mut out = std::io::stdout().lock();
     if format == Format::Json {
         let all = sources
             .iter()
@@ -326,7 +346,12 @@ fn described(source: &Source, database: &Database) -> serde_json::Value {
     })
 }
 
-fn build(table: &Path, out: &Path, kind: &str, build_epoch: Option<u64>) -> Result<(), Stop> {
+fn build(
+    table: &Path,
+    file: &Path,
+    label: (&str, Option<u64>),
+    out: &mut Vec<u8>,
+) -> Result<(), Stop> {
     let text = std::fs::read_to_string(table).map_err(|error| {
         Stop::failed(format!(
             "error: `{}` cannot be read: {error}",
@@ -348,6 +373,7 @@ fn build(table: &Path, out: &Path, kind: &str, build_epoch: Option<u64>) -> Resu
         Stop::invalid(lines.join("\n"))
     })?;
     let now = u64::try_from(Timestamp::now().as_second()).unwrap_or(0);
+    let (kind, build_epoch) = label;
     let label = Label {
         kind,
         description: "Built by portcullis geo build",
@@ -357,22 +383,15 @@ fn build(table: &Path, out: &Path, kind: &str, build_epoch: Option<u64>) -> Resu
         write(&entries, &label).map_err(|error| Stop::invalid(format!("error: {error}")))?;
     let database =
         Database::read(&bytes).map_err(|error| Stop::failed(format!("error: {error}")))?;
-    replace(out, &bytes).map_err(|error| {
-        Stop::failed(format!(
-            "error: `{}` cannot be written: {error}",
-            out.display()
-        ))
-    })?;
+    let name = file.display();
+    replace(file, &bytes)
+        .map_err(|error| Stop::failed(format!("error: `{name}` cannot be written: {error}")))?;
     let facts: Vec<&str> = database.provides().words().collect();
-    let mut stdout = std::io::stdout().lock();
+    let (facts, networks) = (facts.join(", "), database.about().networks);
+    let (lines, size) = (entries.len(), bytes.len());
     writeln!(
-        stdout,
-        "{}: {} networks of {} lines, {} bytes, {}",
-        out.display(),
-        database.about().networks,
-        entries.len(),
-        bytes.len(),
-        facts.join(", ")
+        out,
+        "{name}: {lines} entries, {networks} networks, {size} bytes: {facts}"
     )?;
     Ok(())
 }
@@ -456,3 +475,204 @@ fn configured(config: Option<&Path>) -> Result<Databases, Stop> {
 
 /// A table of a million lines may have a million mistakes.
 const MISTAKES_SHOWN: usize = 50;
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        reason = "tests may stop at the first surprise"
+    )]
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        geo: GeoArgs,
+    }
+
+    /// What the verb prints, or its exit code and complaint.
+    fn geo(args: &[&str]) -> Result<String, (u8, String)> {
+        let cli = Cli::try_parse_from(["geo"].iter().chain(args))
+            .map_err(|error| (2, error.to_string()))?;
+        let mut out = Vec::new();
+        let outcome = dispatch(&cli.geo, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        outcome
+            .map(|()| text)
+            .map_err(|stop| (stop.code, stop.text))
+    }
+
+    #[test]
+    fn a_table_is_built_described_and_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let (table, file, config) = (path("t.csv"), path("t.mmdb"), path("p.toml"));
+        let rows = "network,country,subdivision,asn,anonymizers\n\
+            192.0.2.0/24,NL,NL-NH,64500,vpn tor\n192.0.2.128/25,,,64501,\n";
+        std::fs::write(&table, rows).unwrap();
+        std::fs::write(
+            &config,
+            "[geoip]\ndatabases = [\"t.mmdb\"]\nmax_age = \"1h\"\n",
+        )
+        .unwrap();
+        let built = geo(&[
+            "build",
+            &table,
+            &file,
+            "--kind",
+            "Ours",
+            "--build-epoch",
+            "1700000000",
+        ])
+        .unwrap();
+        assert!(
+            built.starts_with(&format!("{file}: 2 entries, 2 networks, ")),
+            "{built}"
+        );
+        let first = std::fs::read(&file).unwrap();
+        geo(&[
+            "build",
+            &table,
+            &file,
+            "--kind",
+            "Ours",
+            "--build-epoch",
+            "1700000000",
+        ])
+        .unwrap();
+        assert_eq!(
+            std::fs::read(&file).unwrap(),
+            first,
+            "builds repeat byte by byte"
+        );
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            3,
+            "nothing is left beside the file"
+        );
+
+        let info = geo(&["info", &file]).unwrap();
+        for line in [
+            "type         Ours",
+            "built        2023-11-14T22:13:20Z (",
+            "facts        country, subdivision, asn, anonymizer",
+            "networks     2",
+            "tree         IPv6, ",
+            "languages    en",
+        ] {
+            assert!(info.contains(line), "{info}");
+        }
+        let found = geo(&["lookup", "192.0.2.1", "--database", &file]).unwrap();
+        let want = format!(
+            "address      192.0.2.1\ncountry      NL (Netherlands)\ncontinent    unlisted\nsubdivision  NL-NH\n\
+             asn          AS64500\nanonymizer   vpn, tor\nnetwork      192.0.2.0/25 in {file}\n"
+        );
+        assert_eq!(found, want);
+        let none = geo(&["lookup", "::1", "--database", &file]).unwrap();
+        assert!(
+            none.contains("country      unlisted") && none.contains("anonymizer   none"),
+            "{none}"
+        );
+        let stale = geo(&["lookup", "192.0.2.1", "--config", &config]).unwrap();
+        assert!(stale.contains("country      unlisted"), "{stale}");
+        assert!(
+            stale.contains("failed       country, subdivision, asn, anonymizer"),
+            "{stale}"
+        );
+
+        let json = geo(&[
+            "lookup",
+            "::ffff:192.0.2.200",
+            "--database",
+            &file,
+            "--format",
+            "json",
+        ])
+        .unwrap();
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let want = json!({
+            "address": "192.0.2.200", "country": null, "continent": null, "subdivision": [], "asn": 64501,
+            "anonymizer": [], "failed": [], "networks": [{ "database": file, "network": "192.0.2.128/25" }],
+        });
+        assert_eq!(json, want);
+        let json = geo(&["info", "--config", &config, "--format", "json"]).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json.pointer("/0/type"), Some(&json!("Ours")));
+        assert_eq!(json.pointer("/0/networks"), Some(&json!(2)));
+    }
+
+    #[test]
+    fn mistakes_have_their_exit_code() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let (bad, text, none, out) = (
+            path("bad.csv"),
+            path("text"),
+            path("none"),
+            path("out.mmdb"),
+        );
+        std::fs::write(&bad, "network,country\n10.0.0.0/8,UK\n10.0.0.1/8,NL\n").unwrap();
+        std::fs::write(&text, "geoip.databases = [\"text\"]").unwrap();
+        for (args, code, word) in [
+            (vec!["lookup", "300.1.1.1"], 2, "invalid value"),
+            (
+                vec![
+                    "lookup",
+                    "192.0.2.1",
+                    "--config",
+                    &text,
+                    "--database",
+                    &text,
+                ],
+                2,
+                "cannot be used",
+            ),
+            (vec!["info", &none], 1, "cannot be read"),
+            (vec!["info", &text], 3, "is no usable database"),
+            (
+                vec!["lookup", "192.0.2.1", "--config", &none],
+                1,
+                "cannot be read",
+            ),
+            (
+                vec!["lookup", "192.0.2.1", "--config", &text],
+                3,
+                "error[broken-database]",
+            ),
+            (vec!["build", &none, &out], 1, "cannot be read"),
+            (
+                vec!["build", &bad, &out],
+                3,
+                "bad.csv:2: `UK` is not an assigned country code, did you mean `GB`",
+            ),
+            (
+                vec!["build", &bad, &out],
+                3,
+                "bad.csv:3: `10.0.0.1/8` has host bits",
+            ),
+        ] {
+            let (got, said) = geo(&args).unwrap_err();
+            assert_eq!(got, code, "{args:?}: {said}");
+            assert!(said.contains(word), "{args:?}: {said}");
+        }
+        assert!(
+            !std::path::Path::new(&out).exists(),
+            "a bad table writes nothing"
+        );
+        let demo = path("demo.toml");
+        std::fs::write(&demo, "geoip.databases = [\"embedded:demo\"]").unwrap();
+        let found = geo(&["lookup", "203.0.113.9", "--config", &demo]).unwrap();
+        assert!(
+            found.contains("country      GB (United Kingdom)"),
+            "{found}"
+        );
+        assert!(
+            found.contains("network      203.0.113.0/25 in embedded:demo"),
+            "{found}"
+        );
+    }
+}

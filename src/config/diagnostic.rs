@@ -135,8 +135,9 @@ impl Report {
         of.count()
     }
 
-    /// Sorts the findings by file and place, those without a place first. Of two that say the same code of the same place
-    /// the first stays: two rooms may both look at a key.
+    /// Sorts the findings by file and place, those without a place first. Two rooms may both look at a key: of two findings
+    /// with the same code and place the first stays; what the key tables say of a place gives way to what a compile step says
+    /// of it, which knows more; and of a value that could not be completed nothing else is said.
     pub fn sort(&mut self) {
         let place = |d: &Diagnostic| d.span.map(|span| (span.file.0, span.start, span.end));
         self.diagnostics.sort_by_key(place);
@@ -150,9 +151,25 @@ impl Report {
                     other.code == finding.code
                         && (finding.span.is_some() || other.message == finding.message)
                 });
-            if !same {
-                kept.push(finding);
+            if same {
+                continue;
             }
+            let beside = |other: &Diagnostic| {
+                finding.span.is_some()
+                    && other.span == finding.span
+                    && other.severity == finding.severity
+            };
+            let settled = |code: &str| INCOMPLETE.contains(&code);
+            if kept
+                .iter()
+                .any(|other| beside(other) && settled(other.code))
+                || (GENERAL.contains(&finding.code) && kept.iter().any(beside))
+            {
+                continue;
+            }
+            let first = settled(finding.code);
+            kept.retain(|other| !beside(other) || !(first || GENERAL.contains(&other.code)));
+            kept.push(finding);
         }
         self.diagnostics = kept;
     }
@@ -390,6 +407,12 @@ fn newlines(text: &str, before: usize) -> usize {
     let bytes = text.as_bytes().iter().take(before);
     bytes.filter(|byte| **byte == b'\n').count()
 }
+
+/// Codes of values that could not be completed: whatever else is said of their place speaks of a text that nobody meant.
+const INCOMPLETE: &[&str] = &["bad-variable", "unset-variable", "unreadable-file"];
+
+/// Codes of the key tables that give way to any other of the same place.
+const GENERAL: &[&str] = &["unknown-key", "invalid-value", "out-of-range"];
 
 /// Characters of a help that stands beside its caret; a longer one stands below.
 const BESIDE: usize = 60;

@@ -64,8 +64,17 @@ fn load_with(
         ..Context::default()
     };
     let root = source::read(input, variables, &mut cx);
-    // Where nothing could be read, "there is no listener" would only hide the one finding that matters.
     let snapshot = if cx.report.files.is_empty() {
+        // Nothing could be read: "there is no listener" would only hide the one finding that matters.
+        None
+    } else if cx.report.diagnostics.iter().any(|d| d.code == "syntax") {
+        // The rest of a broken line may be missing from the tree: what stands there is judged, what is absent is not.
+        let known = cx.report.diagnostics.len();
+        raw::walk::check(&root, &mut cx);
+        let findings = cx.report.diagnostics.split_off(known);
+        let present = ["unknown-key", "invalid-value", "out-of-range", "not-yet"];
+        let findings = findings.into_iter().filter(|d| present.contains(&d.code));
+        cx.report.diagnostics.extend(findings);
         None
     } else {
         raw::walk::check(&root, &mut cx);

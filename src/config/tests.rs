@@ -3,18 +3,45 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::string_slice,
     reason = "tests may stop at the first surprise"
 )]
-use super::diagnostic::Paint;
-use super::*;
 
+use std::path::Path;
+
+use super::*;
+use crate::snapshot::{Answer, Endpoint};
+
+/// Loads a text as if it were `site.toml`. No variable of the environment is set.
 fn text(text: &str) -> Loaded {
+    named("site.toml", text, Path::new("."))
+}
+
+fn named(name: &str, text: &str, folder: &Path) -> Loaded {
     let input = Input::Text {
-        name: "site.toml".to_owned(),
+        name: name.to_owned(),
         text: text.to_owned(),
-        folder: PathBuf::from("."),
+        folder: folder.to_owned(),
     };
-    load(input, Memory::default(), 1, Timestamp::UNIX_EPOCH)
+    load_with(input, Memory::default(), 1, Timestamp::UNIX_EPOCH, &|_| {
+        None
+    })
+}
+
+fn codes(loaded: &Loaded) -> Vec<&'static str> {
+    loaded.report.diagnostics.iter().map(|d| d.code).collect()
+}
+
+fn files(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "toml")
+    });
+    files.sort();
+    files
 }
 
 const MINIMAL: &str = r#"
@@ -29,11 +56,212 @@ allow = "anyone"
 "#;
 
 #[test]
+fn every_diagnostic_reads_well() {
+    for path in files("tests/diagnostics") {
+        let code = path.file_stem().unwrap().to_str().unwrap();
+        let content = std::fs::read_to_string(&path).unwrap();
+        let loaded = named(&format!("{code}.toml"), &content, path.parent().unwrap());
+        assert!(
+            codes(&loaded).contains(&code),
+            "{code}: {:?}",
+            codes(&loaded)
+        );
+        assert_eq!(loaded.snapshot.is_none(), loaded.report.refused(), "{code}");
+        let shown = loaded.report.render_plain();
+        let shown = shown.replace(concat!(env!("CARGO_MANIFEST_DIR"), "/"), "");
+        insta::assert_snapshot!(code, shown);
+    }
+}
+
+#[test]
+fn every_file_of_the_package_loads() {
+    let mut all = files("config/examples");
+    all.extend(files("config"));
+    assert!(all.len() > 2);
+    for path in all {
+        let loaded = load(
+            Input::File(path.clone()),
+            Memory::default(),
+            1,
+            Timestamp::now(),
+        );
+        let shown = loaded.report.render_plain();
+        assert!(loaded.snapshot.is_some(), "{}:\n{shown}", path.display());
+        assert!(!shown.contains("warning["), "{}:\n{shown}", path.display());
+    }
+}
+
+#[test]
+fn findings_for_machines_have_lines_and_columns_of_characters() {
+    let loaded = text(&format!("\"é\" = 1 # é\n{MINIMAL}"));
+    insta::assert_snapshot!(loaded.report.json(), @r#"
+    [
+      {
+        "severity": "error",
+        "code": "unknown-key",
+        "message": "there is no table or key `é`",
+        "file": "site.toml",
+        "line": 1,
+        "column": 1,
+        "end_line": 1,
+        "end_column": 4,
+        "help": null
+      }
+    ]
+    "#);
+}
+
+#[test]
+fn a_line_for_the_log_repeats_no_line_of_the_file() {
+    let loaded = text(&format!("{MINIMAL}pasword = \"hunter2\"\n"));
+    let lines: Vec<String> = loaded.report.lines().collect();
+    insta::assert_snapshot!(
+        lines.join("\n"),
+        @"site.toml:10:1: error[unknown-key]: `[[site]]` has no key `pasword`"
+    );
+}
+
+#[test]
+fn a_value_that_a_variable_brought_in_is_never_shown() {
+    let input = Input::Text {
+        name: "site.toml".to_owned(),
+        text: MINIMAL.replace("\"http://127.0.0.1:3000\"", "\"${URL}\""),
+        folder: PathBuf::from("."),
+    };
+    let secret = |name: &str| (name == "URL").then(|| "hunter2".to_owned());
+    let loaded = load_with(input, Memory::default(), 1, Timestamp::UNIX_EPOCH, &secret);
+    assert_eq!(codes(&loaded), ["bad-url"]);
+    for shown in [loaded.report.render_plain(), loaded.report.json()] {
+        let shown = shown.replace("http://hunter2", "");
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
+
+#[test]
 fn a_minimal_configuration_becomes_a_snapshot() {
     let loaded = text(MINIMAL);
-    assert_eq!(loaded.report.render(Paint::Plain), "");
+    assert_eq!(loaded.report.render_plain(), "");
     let snapshot = loaded.snapshot.unwrap();
-    assert_eq!(snapshot.sites.len(), 1);
-    assert_eq!(&*snapshot.sites[0].routes[0].pattern, "/**");
+    assert_eq!(snapshot.generation, 1);
     assert_eq!(snapshot.server.limits, defaults::LIMITS);
+    assert_eq!(snapshot.listeners[0].address.to_string(), "127.0.0.1:8080");
+    let site = &snapshot.sites[0];
+    assert_eq!(&*site.name, "app.example.com");
+    assert_eq!(&*site.routes[0].pattern, "/**");
+    let Answer::Upstream(upstream) = &site.routes[0].answer else {
+        panic!("{:?}", site.routes[0].answer);
+    };
+    let address = Endpoint::Address("127.0.0.1:3000".parse().unwrap());
+    assert_eq!(upstream.servers[0].address, address);
 }
+
+#[test]
+fn settings_of_a_route_stand_before_those_of_its_site_and_the_server() {
+    let config = format!(
+        r#"
+        [server.limits]
+        body_size = "3MiB"
+        {MINIMAL}
+        response_timeout = "20s"
+        body_timeout = "7s"
+        [[site.route]]
+        path = "/upload"
+        allow = "anyone"
+        body_size = "2MiB"
+        response_timeout = "10s"
+        "#
+    );
+    let snapshot = text(&config).snapshot.unwrap();
+    let [upload, everything] = &snapshot.sites[0].routes[..] else {
+        panic!("the route of the site's `allow` comes last");
+    };
+    assert_eq!((&*upload.pattern, &*everything.pattern), ("/upload", "/**"));
+    assert_eq!((upload.body_size, everything.body_size), (2 << 20, 3 << 20));
+    let seconds = |wait: Option<std::time::Duration>| wait.map(|wait| wait.as_secs());
+    assert_eq!(seconds(upload.response_timeout), Some(10));
+    assert_eq!(seconds(everything.response_timeout), Some(20));
+    assert_eq!(seconds(upload.body_timeout), Some(7));
+    assert_eq!(seconds(upload.connect_timeout), None);
+}
+
+#[test]
+fn headers_that_sites_name_are_stripped_everywhere() {
+    let config = format!(
+        "{MINIMAL}strip_headers = [\"X-Zone\"]\nheaders_to_upstream = {{ user = \"X-Who\", claim.\"email\" = \"X-Mail\" }}\n"
+    );
+    let snapshot = text(&config).snapshot.unwrap();
+    assert_eq!(snapshot.stripped, ["x-mail", "x-who", "x-zone"]);
+    let headers = &snapshot.sites[0].headers_to_upstream;
+    assert_eq!(headers.user.as_ref().unwrap(), "x-who");
+    assert_eq!(&*headers.claims[0].0, "email");
+}
+
+#[test]
+fn every_mistake_is_reported_at_once() {
+    let loaded = text("[upstream.app]\nservers = [\"x\"]\n[[site]]\nhosts = 1\n[sever]\n");
+    assert_eq!(
+        codes(&loaded),
+        [
+            "no-listener",
+            "bad-url",
+            "missing-key",
+            "unknown-key",
+            "unknown-key"
+        ]
+    );
+}
+
+#[test]
+fn settings_are_shown_as_written_with_the_defaults_beside() {
+    let config = MINIMAL.replace(
+        "[upstream.app]",
+        "[upstream.app]\nconnect_timeout = \"${WAIT:-3s}\"",
+    );
+    let loaded = text(&config);
+    let shown = effective::settings(&loaded.root, &loaded.report);
+    let from = shown.find("[upstream.app]").unwrap();
+    let upstream = shown[from..].split("\n\n").next().unwrap();
+    insta::assert_snapshot!(upstream, @r#"
+    [upstream.app]
+    servers = ["http://127.0.0.1:3000"]
+    protocol = "http1"  # default
+    balance = "round_robin"  # default
+    connect_timeout = "${WAIT:-3s}"
+    response_timeout = "60s"  # default
+    idle_connections = 64  # default
+    retries = 1  # default
+    "#);
+}
+
+#[test]
+fn any_text_is_answered_without_a_panic() {
+    // Cut a real file at every byte, and put a strange one at every byte.
+    let config = DEMANDING;
+    for at in (0..config.len()).filter(|at| config.is_char_boundary(*at)) {
+        drop(text(&config[..at]));
+        drop(text(&format!(
+            "{}\u{1F512}\"{}",
+            &config[..at],
+            &config[at..]
+        )));
+    }
+}
+
+const DEMANDING: &str = r#"include = ["nothing/*.toml"]
+[server]
+limits = { header_size = "16KiB", idle_timeout = "1h" }
+[[listener]]
+address = "[::1]:0"
+[upstream.a]
+servers = ["https://[::1]", { url = "unix:/x" }]
+[[site]]
+host = ["*"]
+headers_to_upstream = { claim."a.b" = "X-A" }
+[[site.route]]
+path = "/é/**"
+redirect = { to = "{scheme}://{host}/{{{tail}}}", status = 308 }
+[[site.route.deny]]
+name = "x"
+unless = [{ header.x = { regex = "a" }, until = 2026-12-31 }]
+status = "close"
+"#;

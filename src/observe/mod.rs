@@ -1,7 +1,7 @@
 //! What the operator sees: the access log and the diagnostics log.
 //!
 //! - [`record`]: what one line of the access log says, gathered along a request's life.
-//! - [`format`]: from a record to the bytes of a line: JSON, nginx's `combined`, templates; escaping, redaction, privacy.
+//! - [`mod@format`]: from a record to the bytes of a line: JSON, nginx's `combined`, templates; escaping, redaction, privacy.
 //! - [`access_log`]: where lines go; workers never wait for it.
 //! - [`logging`]: the diagnostics log (tracing).
 //!

@@ -13,14 +13,19 @@
 //! What the client itself wrote, to the left of the entry where the walk stops, is never parsed: it can neither lie nor break
 //! the request. Nothing here knows of rules, nor of the other forwarding headers, which intake removes.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ipnet::IpNet;
 use thiserror::Error;
 
+use self::entry::{Brackets, node, scheme, trim};
+use self::rfc7239::{Element, Elements};
 use crate::policy::facts::Scheme;
 use crate::value::cidr::canonical;
+
+mod entry;
+mod rfc7239;
 
 /// Whose forwarding header is believed, and which.
 #[derive(Debug, Clone, Default)]
@@ -185,204 +190,6 @@ impl Trust {
     }
 }
 
-/// The elements of one `Forwarded` field line, the last one first; a `None` item is a quoted string that never opened.
-///
-/// Reading from the right is what keeps a client's own, broken elements away from those that trusted hops appended: a stray
-/// quote to the left of the walk's end can swallow nothing to its right.
-struct Elements<'h>(Option<&'h [u8]>);
-
-impl<'h> Iterator for Elements<'h> {
-    type Item = Option<&'h [u8]>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let rest = self.0.take()?;
-        let mut quoted = false;
-        let mut end = rest.len();
-        while let Some(at) = end.checked_sub(1) {
-            let before = rest.get(..at).unwrap_or_default();
-            match rest.get(at) {
-                Some(b'"') if quoted => quoted = escaped(before),
-                Some(b'"') => quoted = true,
-                Some(b',') if !quoted => {
-                    self.0 = Some(before);
-                    return Some(rest.get(end..));
-                }
-                Some(_) | None => {}
-            }
-            end = at;
-        }
-        Some((!quoted).then_some(rest))
-    }
-}
-
-/// Whether what stands before a character escapes it: an odd number of backslashes.
-fn escaped(before: &[u8]) -> bool {
-    let slashes = before.iter().rev().take_while(|byte| **byte == b'\\');
-    slashes.count() % 2 == 1
-}
-
-/// The parameters of one element that are used.
-#[derive(Default)]
-struct Element<'h> {
-    node: Option<&'h [u8]>,
-    scheme: Option<Scheme>,
-    host: Option<&'h str>,
-}
-
-impl<'h> Element<'h> {
-    fn parse(text: &'h [u8]) -> Result<Self, BadForwarding> {
-        let mut element = Self::default();
-        let mut by = false;
-        let mut rest = trim(text);
-        if rest.is_empty() {
-            return Err(BadForwarding::Address);
-        }
-        while !rest.is_empty() {
-            let (name, value, after) = pair(rest).ok_or(BadForwarding::Syntax)?;
-            rest = after;
-            let Some(name) = name else { continue };
-            let fresh = if name.eq_ignore_ascii_case(b"for") {
-                element.node.replace(value).is_none()
-            } else if name.eq_ignore_ascii_case(b"proto") {
-                element.scheme.replace(scheme(value)?).is_none()
-            } else if name.eq_ignore_ascii_case(b"host") {
-                let host = std::str::from_utf8(value).ok();
-                let host = host.filter(|host| !host.contains('\\'));
-                element
-                    .host
-                    .replace(host.ok_or(BadForwarding::Host)?)
-                    .is_none()
-            } else if name.eq_ignore_ascii_case(b"by") {
-                !std::mem::replace(&mut by, true)
-            } else {
-                true
-            };
-            // RFC 7239 §4: each parameter at most once in an element.
-            if !fresh {
-                return Err(BadForwarding::Syntax);
-            }
-        }
-        Ok(element)
-    }
-}
-
-/// One `name=value` and what follows its `;`. A pair may be empty (RFC 7239 §4). The value comes without its quotes, and with
-/// its backslashes: no address, scheme or host has any.
-type Pair<'h> = (Option<&'h [u8]>, &'h [u8], &'h [u8]);
-
-fn pair(text: &[u8]) -> Option<Pair<'_>> {
-    let text = trim(text);
-    if let Some(rest) = text.strip_prefix(b";") {
-        return Some((None, b"", rest));
-    }
-    let length = text.iter().position(|byte| !is_token(*byte))?;
-    let (name, rest) = text.split_at_checked(length)?;
-    let rest = rest.strip_prefix(b"=")?;
-    let (value, rest) = match rest.strip_prefix(b"\"") {
-        Some(rest) => quoted(rest)?,
-        // Colons and brackets are not allowed unquoted, yet common and not ambiguous.
-        None => {
-            let end = rest
-                .iter()
-                .position(|byte| !is_token(*byte) && !matches!(byte, b':' | b'[' | b']'));
-            rest.split_at_checked(end.unwrap_or(rest.len()))?
-        }
-    };
-    let rest = trim(rest);
-    let rest = if rest.is_empty() {
-        rest
-    } else {
-        rest.strip_prefix(b";")?
-    };
-    (!name.is_empty()).then_some((Some(name), value, rest))
-}
-
-/// The inside of a quoted string whose opening quote is gone, and what follows it.
-fn quoted(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut bytes = text.iter().enumerate();
-    while let Some((at, byte)) = bytes.next() {
-        match byte {
-            b'"' => return Some((text.get(..at)?, text.get(at + 1..)?)),
-            b'\\' => drop(bytes.next()?),
-            _ => {}
-        }
-    }
-    None
-}
-
-/// RFC 9110 §5.6.2.
-const fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        )
-}
-
-/// Whether an IPv6 address needs its brackets, or only where a port follows.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Brackets {
-    Required,
-    Optional,
-}
-
-/// An address with an optional port: `192.0.2.1`, `192.0.2.1:80`, `[2001:db8::1]`, `[2001:db8::1]:80`, and without brackets
-/// `2001:db8::1` where they are optional. The port may be obfuscated (`:_x`, RFC 7239 §6.3). No zone ids.
-fn node(text: &[u8], brackets: Brackets) -> Option<IpAddr> {
-    let text = std::str::from_utf8(text).ok()?;
-    if let Some(inside) = text.strip_prefix('[') {
-        let (address, port) = inside.split_once(']')?;
-        let port = port.strip_prefix(':').map_or(port.is_empty(), is_port);
-        let address: Ipv6Addr = address.parse().ok()?;
-        return port.then(|| canonical(address.into()));
-    }
-    match text.split_once(':') {
-        None => Some(IpAddr::V4(text.parse().ok()?)),
-        Some((_, after)) if after.contains(':') => {
-            let address: Ipv6Addr = text.parse().ok()?;
-            (brackets == Brackets::Optional).then(|| canonical(address.into()))
-        }
-        Some((address, port)) => {
-            let address: Ipv4Addr = address.parse().ok()?;
-            is_port(port).then_some(IpAddr::V4(address))
-        }
-    }
-}
-
-fn is_port(text: &str) -> bool {
-    if let Some(obfuscated) = text.strip_prefix('_') {
-        let mut bytes = obfuscated.bytes();
-        return !obfuscated.is_empty()
-            && bytes
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
-    }
-    text.len() <= 5 && text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
-}
-
-fn scheme(text: &[u8]) -> Result<Scheme, BadForwarding> {
-    // Some proxies name the scheme of a WebSocket's URL.
-    if text.eq_ignore_ascii_case(b"https") || text.eq_ignore_ascii_case(b"wss") {
-        Ok(Scheme::Https)
-    } else if text.eq_ignore_ascii_case(b"http") || text.eq_ignore_ascii_case(b"ws") {
-        Ok(Scheme::Http)
-    } else {
-        Err(BadForwarding::Scheme)
-    }
-}
-
 /// The last entry of a list header: the one that the peer itself wrote. An empty one counts as absent.
 fn last_of<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
     let line = headers.get_all(name).iter().next_back()?;
@@ -390,14 +197,6 @@ fn last_of<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
         .rsplit(|byte| *byte == b',')
         .next()?;
     Some(trim(last)).filter(|text| !text.is_empty())
-}
-
-/// Without the optional whitespace of RFC 9110 §5.6.3 around it.
-fn trim(mut text: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
-        text = rest;
-    }
-    text
 }
 
 enum Range {

@@ -5,6 +5,8 @@
     reason = "tests may stop at the first surprise"
 )]
 
+use std::net::Ipv6Addr;
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,9 +1,9 @@
 //! Regions from MaxMind databases: any number of files, any of the record shapes in use.
 //!
-//! A database is read once, at load: [`read`](Database::read) walks the whole search tree and every record ([`walk`],
-//! [`data`]), recognises the record shape from the records themselves ([`shape`]) and keeps a table of address ranges
-//! ([`table`]). So a corrupt file is refused as a whole before it serves, a look-up can neither fail nor hang nor allocate,
-//! and the file's bytes are not kept.
+//! A database is read once, at load: [`Database::read`] walks the whole search tree (`walk`) and every record (`data`),
+//! recognises the record shape from the records themselves (`shape`) and keeps a table of address ranges (`table`). So a
+//! corrupt file is refused as a whole before it serves, a look-up can neither fail nor hang nor allocate, and the file's bytes
+//! are not kept.
 //!
 //! Rules worth knowing:
 //! - The country is `country.iso_code`, where the address *is*; `registered_country`, where its network was registered, is

@@ -4,12 +4,13 @@
 //! range. A range is a first address and a small number. Large tables have a root of the upper 16 bits, so that a look-up
 //! searches one 65536th of the addresses.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::value::region::Region;
 
 /// Ranges of both families over interned records.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Table {
     v4: Ranges<u32>,
     v6: V6,
@@ -20,7 +21,6 @@ pub(super) struct Table {
 }
 
 /// Most databases say nothing about the lower half of an IPv6 address; half of the memory then does.
-#[derive(Debug)]
 enum V6 {
     Upper(Ranges<u64>),
     Whole(Ranges<u128>),
@@ -39,6 +39,22 @@ pub(super) struct Parts {
     pub(super) v6: Vec<(u128, u32)>,
     pub(super) aliases: Vec<(u128, u8)>,
     pub(super) records: Vec<Region>,
+}
+
+impl fmt::Debug for Table {
+    /// Its size: a table may have millions of ranges, and a snapshot is printed with its databases.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let v6 = match &self.v6 {
+            V6::Upper(ranges) => ranges.first.len(),
+            V6::Whole(ranges) => ranges.first.len(),
+        };
+        f.debug_struct("Table")
+            .field("v4", &self.v4.first.len())
+            .field("v6", &v6)
+            .field("aliases", &self.aliases.len())
+            .field("records", &self.records.len())
+            .finish()
+    }
 }
 
 /// Adds a range's first address unless the record goes on.
@@ -99,7 +115,6 @@ impl Table {
 }
 
 /// Complete ranges: the first one begins at 0 (or nothing is known), each ends where the next begins.
-#[derive(Debug)]
 struct Ranges<K> {
     /// INVARIANT: sorted, without duplicates.
     first: Box<[K]>,

@@ -72,7 +72,8 @@ fn named(root: &Table, node: &Node, name: &str, cx: &mut Context) -> Vec<IpNet> 
         return networks;
     }
     let known = provider::NAMES.join("`, `");
-    let message = format!("`{name}` is no provider and no network");
+    let shown = cx.written(node.span, name);
+    let message = format!("`{shown}` is no provider and no network");
     let finding = Diagnostic::error("unknown-provider", node.span, message);
     cx.say(finding.help(format!(
         "the providers are `{known}` and those named in `[client] providers`"
@@ -82,23 +83,22 @@ fn named(root: &Table, node: &Node, name: &str, cx: &mut Context) -> Vec<IpNet> 
 
 /// One network per line; `#` begins a comment.
 fn from_file(node: &Node, cx: &mut Context) -> Vec<IpNet> {
-    let Some(written) = node.as_str() else {
+    let Some(path) = node.as_str() else {
         return Vec::new();
     };
-    let path = cx.path(node.span, written);
+    let name = cx.written(node.span, path).to_owned();
+    let path = cx.path(node.span, path);
     cx.watch.push(path.clone());
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) => {
-            cx.error(
-                "unreadable-list",
-                node.span,
-                format!("list `{written}` cannot be read: {error}"),
-            );
+            let message = format!("list `{name}` cannot be read: {error}");
+            cx.error("unreadable-list", node.span, message);
             return Vec::new();
         }
     };
     let mut networks = Vec::new();
+    let mut bad = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         let entry = line.split('#').next().unwrap_or_default().trim();
         if entry.is_empty() {
@@ -106,22 +106,24 @@ fn from_file(node: &Node, cx: &mut Context) -> Vec<IpNet> {
         }
         let network = entry.parse::<IpNet>().ok();
         let address = || entry.parse::<std::net::IpAddr>().ok().map(IpNet::from);
-        match network.or_else(address) {
-            Some(network) if network.trunc() == network => networks.push(network),
-            Some(network) => {
-                let message = format!("`{entry}` in line {number} of `{written}` has host bits");
-                let finding = Diagnostic::error("host-bits", node.span, message);
-                cx.say(finding.help(format!("did you mean `{}`?", network.trunc())));
-            }
-            None => {
-                let message = format!("`{entry}` in line {number} of `{written}` is no network");
-                cx.error("bad-network", node.span, message);
-            }
+        match network
+            .or_else(address)
+            .filter(|network| network.trunc() == *network)
+        {
+            Some(network) => networks.push(network),
+            None => bad.push(number),
         }
     }
-    if networks.is_empty() {
-        let message = format!("list `{written}` is empty: nobody of this provider is trusted");
-        cx.say(Diagnostic::warning("empty-list", node.span, message));
+    if let Some(first) = bad.first() {
+        let many = bad.len();
+        let message = format!(
+            "list `{name}`: {many} of its lines hold no network, the first is line {first}"
+        );
+        let finding = Diagnostic::error("bad-list-line", node.span, message);
+        cx.say(finding.help("one network a line, without host bits; `#` begins a comment"));
+    } else if networks.is_empty() {
+        let message = format!("list `{name}` is empty: nobody of this provider is trusted");
+        cx.say(Diagnostic::warning("empty-list-file", node.span, message));
     }
     networks
 }
@@ -252,14 +254,14 @@ mod tests {
                 format!("trusted_proxies = [\"edge\"]\nproviders = {{ edge = {bad:?} }}"),
                 Some("203.0.113.1"),
                 Some("198.51.100.1"),
-                vec!["host-bits", "bad-network"],
+                vec!["bad-list-line"],
             ),
             (
                 "an empty file",
                 format!("trusted_proxies = [\"edge\"]\nproviders = {{ edge = {empty:?} }}"),
                 None,
                 Some("198.51.100.1"),
-                vec!["empty-list"],
+                vec!["empty-list-file"],
             ),
             (
                 "no file",

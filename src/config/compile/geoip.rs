@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::client::geo::{self, Database, Databases, OpenError, Source};
 use crate::config::{Context, Diagnostic, Severity, Span, Table};
+use crate::value::duration;
 use crate::value::region::GeoFacts;
 
 /// Databases that are open, by path, with what their files looked like.
@@ -33,42 +34,40 @@ struct Stamp {
 /// Opens the databases of `[geoip]`.
 pub fn compile(root: &Table, cx: &mut Context) -> Arc<Databases> {
     let table = root.table("geoip");
-    let max_age = table.and_then(|table| {
-        let node = table.get("max_age")?;
-        let age = age(node.as_str()?)?;
-        Some((node.span, age))
-    });
+    let max_age = table.and_then(|table| age(table.str("max_age")?));
     // What is not asked for again is closed when its last snapshot goes.
     let before = std::mem::take(&mut cx.memory.databases);
     let mut sources = Vec::new();
     if let Some(written) = table.and_then(|table| table.get("databases")) {
         for node in written.many() {
             let Some(text) = node.as_str() else { continue };
-            let file = (text != geo::demo::NAME).then(|| cx.path(node.span, text));
-            cx.watch.extend(file.clone());
-            let opened = match &file {
-                Some(file) => opened(file, &before, cx),
-                None => demo(cx),
-            };
-            match opened {
-                Ok(database) => {
-                    let path = file.unwrap_or_default();
-                    sources.push(source(
-                        text,
-                        &path,
-                        database,
-                        (Some(node.span), max_age),
-                        cx,
-                    ));
+            if text == geo::demo::NAME {
+                // Built as it is opened: it has no age.
+                match demo(cx) {
+                    Ok(database) => sources.push(Source::new(text, Path::new(""), database)),
+                    Err(error) => cx.say(refusal(text, &error, Some(node.span), Severity::Error)),
                 }
-                Err(error) => cx.say(refusal(text, &error, Some(node.span), Severity::Error)),
+                continue;
+            }
+            let file = cx.path(node.span, text);
+            cx.watch.push(file.clone());
+            let name = cx.written(node.span, text).to_owned();
+            match opened(&file, &before, cx) {
+                Ok(database) => {
+                    let found = Source::new(&name, &file, database);
+                    sources.push(judged(found, Some(node.span), max_age, cx));
+                }
+                Err(error) => cx.say(refusal(&name, &error, Some(node.span), Severity::Error)),
             }
         }
     } else {
         for file in usual(cx) {
             let name = file.display().to_string();
             match opened(&file, &before, cx) {
-                Ok(database) => sources.push(source(&name, &file, database, (None, max_age), cx)),
+                Ok(database) => {
+                    let found = Source::new(&name, &file, database);
+                    sources.push(judged(found, None, max_age, cx));
+                }
                 Err(error) => cx.say(refusal(&name, &error, None, Severity::Warning)),
             }
         }
@@ -154,19 +153,17 @@ fn refusal(name: &str, error: &OpenError, span: Option<Span>, severity: Severity
     finding
 }
 
-/// The source with its end of trust; findings about its age and use.
-fn source(
-    name: &str,
-    path: &Path,
-    database: Arc<Database>,
-    place: (Option<Span>, Option<(Span, SignedDuration)>),
+/// The source with the end of its time; findings about its age and use.
+fn judged(
+    mut source: Source,
+    span: Option<Span>,
+    max_age: Option<SignedDuration>,
     cx: &mut Context,
 ) -> Source {
-    let (span, max_age) = place;
     let now = cx.now;
-    let mut source = Source::new(name, path, database);
+    let name = Arc::clone(&source.name);
     let about = source.database.about();
-    let mut warn = |code, span: Option<Span>, message: String, help: &str| {
+    let mut warn = |code, message: String, help: &str| {
         let mut finding = Diagnostic::global(code, message).help(help);
         finding.severity = Severity::Warning;
         finding.span = span;
@@ -177,14 +174,13 @@ fn source(
         let message = format!("database `{name}` (`{kind}`) has no fact that a rule could read");
         warn(
             "useless-database",
-            span,
             message,
             "is it the file that was meant?",
         );
     }
     let built = trustworthy(about.built, now);
     let update = "addresses change hands every day, update it with geoipupdate or the like";
-    if let Some((span, age)) = max_age {
+    if let Some(age) = max_age {
         // A database that does not say when it was built may be of any age.
         let end = built.map_or(Timestamp::MIN, |built| {
             built.checked_add(age).unwrap_or(Timestamp::MAX)
@@ -192,7 +188,7 @@ fn source(
         if now > end {
             let message =
                 format!("database `{name}` is older than `max_age`, its facts count as failed");
-            warn("old-database", Some(span), message, update);
+            warn("old-database", message, update);
         }
         source.stale_after = Some(end);
     } else if built.is_none_or(|built| now.duration_since(built) > WARN_AGE) {
@@ -200,12 +196,7 @@ fn source(
         let age = days.map_or("does not say when it was built".to_owned(), |days| {
             format!("is {days} days old")
         });
-        warn(
-            "old-database",
-            span,
-            format!("database `{name}` {age}"),
-            update,
-        );
+        warn("old-database", format!("database `{name}` {age}"), update);
     }
     source
 }
@@ -217,9 +208,7 @@ fn trustworthy(built: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
 
 /// An age as written. Its form has been checked; what cannot be read here has been reported.
 fn age(text: &str) -> Option<SignedDuration> {
-    let span: jiff::Span = text.parse().ok()?;
-    span.to_duration(jiff::SpanRelativeTo::days_are_24_hours())
-        .ok()
+    SignedDuration::try_from(duration::parse(text).ok()?).ok()
 }
 
 /// Where geoipupdate and the packages of distributions put databases.

@@ -13,15 +13,18 @@ pub(super) fn compile(root: &Table, cx: &mut Context) -> Vec<Arc<Listener>> {
     let mut listeners = Vec::new();
     let mut taken: Vec<(SocketAddr, Span)> = Vec::new();
     for table in root.tables("listener") {
-        let tls = table.table("tls").map(|table| secured(table, cx));
-        let redirect_https = table.entry("redirect_https");
-        if let Some(entry) = redirect_https
-            && entry.node.as_bool() == Some(true)
-            && tls.is_some()
-        {
-            let message = "a listener with `tls` cannot redirect to https: that is itself";
-            cx.error("redirect-loop", entry.key_span, message);
-        }
+        let redirect_https = table
+            .entry("redirect_https")
+            .filter(|entry| entry.node.as_bool() == Some(true));
+        let tls = match (table.table("tls"), redirect_https) {
+            (None, _) => None,
+            (Some(_), Some(entry)) => {
+                let message = "a listener with `tls` cannot redirect to https: that is itself";
+                cx.error("redirect-loop", entry.key_span, message);
+                None
+            }
+            (Some(settings), None) => secured(settings, cx),
+        };
         let Some(node) = table.get("address") else {
             continue;
         };
@@ -39,9 +42,9 @@ pub(super) fn compile(root: &Table, cx: &mut Context) -> Vec<Arc<Listener>> {
         }
         listeners.push(Arc::new(Listener {
             address,
-            // `secured` reports whatever gives nothing here, so such a listener is never published as clear text.
-            tls: tls.flatten(),
-            redirect_https: table.bool("redirect_https").unwrap_or(false),
+            // Where `tls` is written and gives nothing, that is an error, so no such listener ever speaks clear text.
+            tls,
+            redirect_https: redirect_https.is_some(),
             reuseport: table.bool("reuseport").unwrap_or(false),
             proxy_protocol: table.str("proxy_protocol") == Some("required"),
         }));

@@ -131,17 +131,9 @@ fn claim_hosts(table: &Table, taken: &mut Vec<(String, Span)>, cx: &mut Context)
     }
 }
 
-/// The host as requests are compared: lower case, without a port, without a dot at its end.
+/// The host as requests are compared: lower case, without a dot at its end. A port is a mistake that the rules report.
 fn fold(host: &str) -> String {
-    let bare = match host.rsplit_once(':') {
-        Some((bare, port))
-            if port.bytes().all(|byte| byte.is_ascii_digit()) && !bare.ends_with(':') =>
-        {
-            bare
-        }
-        Some(_) | None => host,
-    };
-    bare.strip_suffix('.').unwrap_or(bare).to_ascii_lowercase()
+    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
 
 fn routes(

@@ -34,6 +34,16 @@ impl Section {
         self.groups.iter().copied().flatten()
     }
 
+    /// The title as a message quotes it.
+    #[must_use]
+    pub fn quoted(&self) -> String {
+        if self.title.starts_with('[') {
+            format!("`{}`", self.title)
+        } else {
+            self.title.to_owned()
+        }
+    }
+
     /// One key.
     #[must_use]
     pub fn key(&self, name: &str) -> Option<&'static Key> {
@@ -231,18 +241,13 @@ impl Word {
 }
 
 impl Kind {
-    /// The words that a key takes.
-    pub(crate) fn describe_words(words: &[Word]) -> String {
-        either(words.iter().map(Word::describe))
-    }
-
     /// What it takes, as the end of the sentence "`key` takes …".
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
             Self::Text => "a string".to_owned(),
             Self::File => "a path".to_owned(),
-            Self::Word(words) => Self::describe_words(words),
+            Self::Word(words) => either(words.iter().map(Word::describe)),
             Self::WordOr(words, other) => {
                 let words = words.iter().map(Word::describe);
                 either(words.chain([other.describe()]))

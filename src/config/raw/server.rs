@@ -9,7 +9,7 @@ use super::{DURATION, Key, Kind, Section, TEXTS, Word, Zero};
 /// The top level of a file.
 pub static ROOT: Section = Section {
     id: "root",
-    title: "top level",
+    title: "the top level",
     about: "Keys before the first table, and the tables of a file.",
     groups: &[&[
         Key::optional(

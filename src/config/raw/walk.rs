@@ -26,8 +26,9 @@ fn section(table: &Table, section: &Section, cx: &mut Context) {
     }
     for key in section.keys() {
         if key.presence == Presence::Required && table.get(key.name).is_none() {
-            let message = format!("{} needs `{}`: {}", section.title, key.name, key.about);
-            cx.error("missing-key", table.span, message);
+            let message = format!("{} needs `{}`", section.quoted(), key.name);
+            let finding = Diagnostic::error("missing-key", table.span, message);
+            cx.say(finding.help(key.about));
         }
     }
 }
@@ -36,7 +37,8 @@ fn known(entry: &Entry, key: &Key, section: &Section, cx: &mut Context) {
     if let Built::Later(capability) = key.built {
         let message = format!(
             "`{}` in {} is not built yet: {capability}",
-            key.name, section.title
+            key.name,
+            section.quoted()
         );
         cx.say(Diagnostic::error("not-yet", entry.key_span, message).help(NOT_YET));
         return;
@@ -48,7 +50,7 @@ fn unknown(entry: &Entry, section: &Section, cx: &mut Context) {
     let message = if section.id == ROOT.id {
         format!("there is no table or key `{}`", entry.key)
     } else {
-        format!("{} has no key `{}`", section.title, entry.key)
+        format!("{} has no key `{}`", section.quoted(), entry.key)
     };
     let finding = Diagnostic::error("unknown-key", entry.key_span, message);
     let finding = match nearest(&entry.key, section.keys().map(|key| key.name)) {
@@ -60,11 +62,16 @@ fn unknown(entry: &Entry, section: &Section, cx: &mut Context) {
 
 /// Checks one value of the key `name`.
 pub fn value(name: &str, node: &Node, kind: &Kind, cx: &mut Context) {
+    part(name, node, kind, kind, cx);
+}
+
+/// Checks a value against one of the alternatives of `whole`, which messages describe.
+fn part(name: &str, node: &Node, kind: &Kind, whole: &Kind, cx: &mut Context) {
     match (kind, &node.value) {
         (Kind::Text | Kind::File, Value::String(_))
         | (Kind::Boolean, Value::Boolean(_))
         | (Kind::Anything, _) => {}
-        (Kind::Word(words), Value::String(text)) => word(name, node, text, words, cx),
+        (Kind::Word(words), Value::String(text)) => word(name, node, text, words, whole, cx),
         (Kind::WordOr(words, other), Value::String(text)) => {
             match words.iter().find(|word| word.is(text)) {
                 Some(word) => built(name, node, word, cx),
@@ -74,17 +81,28 @@ pub fn value(name: &str, node: &Node, kind: &Kind, cx: &mut Context) {
         (Kind::WordOr(_, other), _) => value(name, node, other, cx),
         (Kind::Integer(least, most), Value::Integer(number)) => {
             if number < least || number > most {
-                out_of_range(name, node, kind, &number.to_string(), cx);
+                let message = match number {
+                    // What the file says is larger still.
+                    &i64::MAX => format!("`{name}` takes {}", kind.describe()),
+                    _ => format!("`{name}` takes {}, not `{number}`", kind.describe()),
+                };
+                cx.error("out-of-range", node.span, message);
             }
         }
         (Kind::Number(numbers), Value::Integer(number)) => {
             if !numbers.contains(number) {
-                let message = format!("`{name}` takes {}, not `{number}`", kind.describe());
+                let message = format!("`{name}` takes {}, not `{number}`", whole.describe());
                 cx.error("invalid-value", node.span, message);
             }
         }
         (Kind::Duration(zero), Value::String(text)) => match duration::parse(text) {
-            Ok(long) if long > LONGEST => out_of_range(name, node, kind, text, cx),
+            Ok(long) if long > LONGEST => {
+                let message = format!(
+                    "`{name}` takes a duration up to {}",
+                    duration::show(LONGEST)
+                );
+                cx.error("out-of-range", node.span, message);
+            }
             Ok(long) if long.is_zero() && *zero == Zero::Refused => {
                 let message = format!("`{name}` cannot be zero");
                 cx.error("out-of-range", node.span, message);
@@ -146,7 +164,7 @@ pub fn value(name: &str, node: &Node, kind: &Kind, cx: &mut Context) {
             }
         }
         (Kind::Either(kinds), _) => match kinds.iter().find(|kind| kind.takes(&node.value)) {
-            Some(kind) => value(name, node, kind, cx),
+            Some(one) => part(name, node, one, kind, cx),
             None => wrong_type(name, node, kind, cx),
         },
         (
@@ -195,7 +213,7 @@ impl Kind {
     }
 }
 
-fn word(name: &str, node: &Node, text: &str, words: &[Word], cx: &mut Context) {
+fn word(name: &str, node: &Node, text: &str, words: &[Word], whole: &Kind, cx: &mut Context) {
     if let Some(word) = words.iter().find(|word| word.is(text)) {
         built(name, node, word, cx);
         return;
@@ -205,7 +223,7 @@ fn word(name: &str, node: &Node, text: &str, words: &[Word], cx: &mut Context) {
     let finding = Diagnostic::error("invalid-value", node.span, message);
     cx.say(match nearest(text, words.iter().map(|word| word.text)) {
         Some(name) => finding.help(format!("did you mean `{name}`?")),
-        None => finding.help(format!("it takes {}", Kind::describe_words(words))),
+        None => finding.help(format!("it takes {}", whole.describe())),
     });
 }
 
@@ -214,12 +232,6 @@ fn built(name: &str, node: &Node, word: &Word, cx: &mut Context) {
         let message = format!("`{}` as `{name}` is not built yet: {capability}", word.text);
         cx.say(Diagnostic::error("not-yet", node.span, message).help(NOT_YET));
     }
-}
-
-fn out_of_range(name: &str, node: &Node, kind: &Kind, found: &str, cx: &mut Context) {
-    let shown = cx.written(node.span, found);
-    let message = format!("`{name}` takes {}, not `{shown}`", kind.describe());
-    cx.error("out-of-range", node.span, message);
 }
 
 fn invalid(name: &str, node: &Node, why: &dyn std::fmt::Display, cx: &mut Context) {

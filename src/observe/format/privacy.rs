@@ -13,6 +13,8 @@ use crate::snapshot::log::Privacy;
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
     key: Option<DayKey>,
+    /// The address hashed last with this key: the peer is often the client, and the same for many requests.
+    last: Option<(IpAddr, [u8; 8])>,
 }
 
 /// The key of a day. Every worker has the same one, so that a client keeps its hash through the day.
@@ -44,19 +46,27 @@ impl Addresses {
         let day = now.as_second().div_euclid(86_400);
         if self.key.as_ref().is_none_or(|key| key.day != day) {
             self.key = day_key(day);
+            self.last = None;
         }
-        let Some(DayKey { key, .. }) = &self.key else {
+        let hash = match (self.last, &self.key) {
+            (Some((last, hash)), _) if last == address => hash,
+            (_, Some(key)) => key.hash(address),
             // No randomness, no hash: nothing is better than the address.
-            return out.extend_from_slice(b"hidden");
+            (_, None) => return out.extend_from_slice(b"hidden"),
         };
+        self.last = Some((address, hash));
+        // Writing to a vector cannot fail.
+        let _never = write!(out, "{:016x}", u64::from_be_bytes(hash));
+    }
+}
+
+impl DayKey {
+    fn hash(&self, address: IpAddr) -> [u8; 8] {
         let tag = match address {
-            IpAddr::V4(address) => hmac::sign(key, &address.octets()),
-            IpAddr::V6(address) => hmac::sign(key, &address.octets()),
+            IpAddr::V4(address) => hmac::sign(&self.key, &address.octets()),
+            IpAddr::V6(address) => hmac::sign(&self.key, &address.octets()),
         };
-        for byte in tag.as_ref().iter().take(8) {
-            // Writing to a vector cannot fail.
-            let _never = write!(out, "{byte:02x}");
-        }
+        tag.as_ref().first_chunk().copied().unwrap_or_default()
     }
 }
 

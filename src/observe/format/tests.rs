@@ -568,14 +568,6 @@ fn combined_is_what_nginx_writes() {
             r#""GET /a%2Fb?x=1&y HTTP/1.1" 200 5 "http://x/\x22" "a\x22b\x5Cc\xFF\xC3\xA9\x09d""#,
         ),
         (
-            Method::GET,
-            "/q?\"<>",
-            Version::HTTP_10,
-            None,
-            None,
-            r#""GET /q?\x22<> HTTP/1.0" 200 5 "-" "-""#,
-        ),
-        (
             Method::OPTIONS,
             "*",
             Version::HTTP_11,

@@ -250,6 +250,34 @@ fn damaged_files_are_refused_or_answer_as_the_reader_crate_does() {
     );
 }
 
+/// A larger check with a database of one's own: `PORTCULLIS_MMDB=file.mmdb cargo test own_database -- --nocapture`.
+#[test]
+fn own_database_answers_as_the_reader_crate_does() {
+    let Some(file) = std::env::var_os("PORTCULLIS_MMDB") else {
+        println!("skipped: PORTCULLIS_MMDB names no database");
+        return;
+    };
+    let bytes = load(Path::new(&file)).unwrap();
+    let started = Instant::now();
+    let database = Database::read(&bytes).unwrap();
+    println!("{:?} in {:?}", database, started.elapsed());
+    let reader = Reader::from_source(&bytes[..]).unwrap();
+    let mut random = Random(11);
+    let mut listed = 0;
+    for _ in 0..200_000 {
+        let (a, b) = (random.next(), random.next());
+        let v4 = IpAddr::from(u32::try_from(a & 0xffff_ffff).unwrap().to_be_bytes());
+        let v6 =
+            IpAddr::from((0x2000_u128 << 112 | u128::from(a) << 77 | u128::from(b)).to_be_bytes());
+        for address in [v4, v6] {
+            let ours = database.region(address);
+            assert_eq!(ours, by_crate(&reader, address.to_canonical()), "{address}");
+            listed += usize::from(ours != Region::default());
+        }
+    }
+    println!("{listed} of 400000 addresses are listed");
+}
+
 /// Some `bad` files have their damage where only some readers look: nothing that a tree record reaches is broken, and they
 /// have no facts to answer with.
 const WANT: [(&str, Want); 40] = [

@@ -159,6 +159,37 @@ fn a_large_table_has_a_root_and_long_texts_and_pointers_of_every_width() {
     }
 }
 
+#[test]
+fn records_of_28_bits_keep_their_halves_apart() {
+    // The upper bits of both halves share a byte; they are not zero only beyond 16 MiB of data.
+    let record = |code: &str| map(&[("country_code", text(code))]);
+    let mut data = record("NL");
+    data.resize(17 << 20, 0);
+    let far = data.len();
+    data.extend(record("DE"));
+    for (low, high) in [(0, far), (far, 0)] {
+        let halves = ["0.0.0.0/1", "128.0.0.0/1"].map(|text| text.parse::<IpNet>().unwrap());
+        let records = halves.into_iter().zip([low, high]).collect();
+        let bytes = assemble(records, &data, &LABEL, RecordSize::Bits24).unwrap();
+        let database = Database::read(&bytes).unwrap();
+        assert_eq!(database.about().record_size, 28);
+        let reader = Reader::from_source(&bytes[..]).unwrap();
+        for address in ["1.1.1.1", "200.1.1.1"] {
+            let address = address.parse().unwrap();
+            assert_eq!(
+                database.region(address),
+                by_crate(&reader, address),
+                "{address}"
+            );
+        }
+        let want = if low == 0 { "NL" } else { "DE" };
+        assert_eq!(
+            database.region("1.1.1.1".parse().unwrap()).country,
+            country(want)
+        );
+    }
+}
+
 /// A database with one network of this record, in any shape.
 fn shaped(record: &[u8]) -> Database {
     let network: IpNet = "192.0.2.0/24".parse().unwrap();
