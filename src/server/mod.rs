@@ -5,6 +5,7 @@
 //! - [`conn`]: owns one connection: TLS, HTTP/1.1, deadlines, tunnels, and what hyper's parser refused.
 //! - [`admission`]: how many connections there may be.
 //! - [`socket`]: binding.
+//! - `subject`: the name in a client certificate, for the log.
 //!
 //! Nothing here judges a request; the gate (`proxy`) does.
 
@@ -14,5 +15,6 @@ pub mod conn;
 pub mod io;
 pub mod refused;
 pub mod socket;
+mod subject;
 pub mod tunnel;
 pub mod worker;
