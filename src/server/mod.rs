@@ -4,7 +4,7 @@
 //! - [`accept`]: takes connections from listeners that all workers share.
 //! - [`conn`]: owns one connection: TLS, HTTP/1.1, deadlines, tunnels, and what hyper's parser refused.
 //! - [`admission`]: how many connections there may be.
-//! - [`socket`]: binding.
+//! - [`socket`] binds.
 //! - `subject`: the name in a client certificate, for the log.
 //!
 //! Nothing here judges a request; the gate (`proxy`) does.
