@@ -6,7 +6,12 @@ mod condition;
 pub mod denial;
 pub mod geoip;
 pub mod identity;
+mod list;
+#[cfg(test)]
+mod policy_tests;
 pub mod rules;
 pub mod sets;
 pub mod tests;
 pub mod tls;
+mod value;
+mod window;
