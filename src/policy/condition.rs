@@ -21,7 +21,7 @@ pub struct Condition {
     /// All must hold. INVARIANT: cheap ones first.
     pub tests: Box<[Test]>,
     /// None may hold.
-    pub unless: Box<[Condition]>,
+    pub unless: Box<[Self]>,
     /// The condition fails from this moment on.
     pub until: Option<Timestamp>,
 }

@@ -45,10 +45,34 @@ enum Answer {
     Unavailable,
 }
 
+/// What a `dns:` name that has never been resolved makes of an address that is not in the rest of its set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unresolved {
+    /// Its standing is unknown: the fact has failed.
+    Fails,
+    /// It is outside, as if the name had no address: what policy tests take for granted.
+    Outside,
+}
+
 impl Policy {
     /// Judges with identity open. What is certain whoever asks is decided here, before any credential is looked at.
     #[must_use]
     pub fn first(&self, facts: &Facts<'_>, place: Place) -> First {
+        self.first_with(facts, place, Unresolved::Fails)
+    }
+
+    /// Judges again, with the identity that signing in brought forth. An identity that is still open counts as anonymous.
+    #[must_use]
+    pub fn second(&self, facts: &Facts<'_>, place: Place, credential: Credential) -> Decision {
+        self.second_with(facts, place, credential, Unresolved::Fails)
+    }
+
+    pub(super) fn first_with(
+        &self,
+        facts: &Facts<'_>,
+        place: Place,
+        unresolved: Unresolved,
+    ) -> First {
         let decided = |verdict, rule| First::Decided(Decision { verdict, rule });
         if self.reads_query(place) && facts.target.query_is_malformed() {
             return decided(Verdict::BadQuery, None);
@@ -57,7 +81,7 @@ impl Policy {
             SignIn::Never => Identity::Anonymous,
             SignIn::CertificateOnly | SignIn::Possible => Identity::Open,
         };
-        let answer = self.answer(facts, identity, place);
+        let answer = self.answer(facts, identity, place, unresolved);
         match answer {
             Answer::Refuse(refusal, rule) => decided(Verdict::Refuse(refusal), rule),
             Answer::Unavailable => decided(Verdict::Unavailable, None),
@@ -72,9 +96,13 @@ impl Policy {
         }
     }
 
-    /// Judges again, with the identity that signing in brought forth. An identity that is still open counts as anonymous.
-    #[must_use]
-    pub fn second(&self, facts: &Facts<'_>, place: Place, credential: Credential) -> Decision {
+    pub(super) fn second_with(
+        &self,
+        facts: &Facts<'_>,
+        place: Place,
+        credential: Credential,
+        unresolved: Unresolved,
+    ) -> Decision {
         let (identity, stranger) = match facts.identity {
             Identity::Open | Identity::Anonymous => (Identity::Anonymous, true),
             Identity::Known(person) => (Identity::Known(person), false),
@@ -85,7 +113,7 @@ impl Policy {
             (SignIn::Never | SignIn::Possible, Credential::Invalid) => Verdict::InvalidToken,
             (SignIn::Never | SignIn::Possible, Credential::Absent) => Verdict::NotAuthenticated,
         };
-        let (verdict, rule) = match self.answer(facts, identity, place) {
+        let (verdict, rule) = match self.answer(facts, identity, place, unresolved) {
             Answer::Allow(rule) => (Verdict::Allow, rule),
             Answer::Unavailable => (Verdict::Unavailable, None),
             // It was open before, so some identity could pass; unless the answer hides from strangers.
@@ -99,9 +127,15 @@ impl Policy {
         Decision { verdict, rule }
     }
 
-    fn answer(&self, facts: &Facts<'_>, identity: Identity<'_>, place: Place) -> Answer {
+    fn answer(
+        &self,
+        facts: &Facts<'_>,
+        identity: Identity<'_>,
+        place: Place,
+        unresolved: Unresolved,
+    ) -> Answer {
         let route = self.route_at(place);
-        let worst = Judge::new(self, facts, identity, Failed::Hurts);
+        let worst = Judge::new(self, facts, identity, Failed::Hurts, unresolved);
         let denied = worst.denies(self.denies_at(place));
         let granted = match denied {
             Denied::By(..) => Granted::Never,
@@ -114,7 +148,7 @@ impl Policy {
             (Denied::Never | Denied::Open, Granted::Never) => None,
         };
         let refused_by = if worst.touched.get() {
-            let best = Judge::new(self, facts, identity, Failed::Helps);
+            let best = Judge::new(self, facts, identity, Failed::Helps, unresolved);
             match best.denies(self.denies_at(place)) {
                 Denied::By(refusal, rule) => Some((refusal, rule)),
                 Denied::Never | Denied::Open => match best.allows(route) {
@@ -165,6 +199,7 @@ struct Judge<'j> {
     facts: &'j Facts<'j>,
     identity: Identity<'j>,
     failed: Failed,
+    unresolved: Unresolved,
     /// Whether a failed fact was met.
     touched: Cell<bool>,
     client: Cell<Option<ClassId>>,
@@ -177,12 +212,14 @@ impl<'j> Judge<'j> {
         facts: &'j Facts<'j>,
         identity: Identity<'j>,
         failed: Failed,
+        unresolved: Unresolved,
     ) -> Self {
         Self {
             policy,
             facts,
             identity,
             failed,
+            unresolved,
             touched: Cell::new(false),
             client: Cell::new(None),
             peer: Cell::new(None),
@@ -316,7 +353,7 @@ impl<'j> Judge<'j> {
         known.set(Some(class));
         if addresses.contains(test.set, class) {
             Match::Holds
-        } else if test.incomplete {
+        } else if test.incomplete && self.unresolved == Unresolved::Fails {
             self.unknown(side)
         } else {
             Match::Fails

@@ -226,7 +226,7 @@ fn index(site: draft::Site) -> (Site, GeoFacts) {
     let own = Sum::of(site.denies.iter().map(|deny| &deny.condition));
     let (mut plain, mut reads) = (own.plain, own.reads);
     let patterns = site.routes.iter().map(|route| route.pattern.as_ref());
-    let index = Routes::new(patterns);
+    let index = Routes::new(&patterns);
     plain &= index.is_plain();
     let routes = site.routes.into_iter().map(|route| {
         let allows = match &route.grant {

@@ -288,7 +288,7 @@ pub(super) struct Routes {
 
 impl Routes {
     /// The routes in their order; a broken pattern owns nothing.
-    pub(super) fn new<'p>(patterns: impl Iterator<Item = Option<&'p Pattern>> + Clone) -> Self {
+    pub(super) fn new<'p>(patterns: &(impl Iterator<Item = Option<&'p Pattern>> + Clone)) -> Self {
         let shapes = |reading| patterns.clone().map(move |p| p.map(|p| p.shape(reading)));
         Self {
             strict: Trie::new(shapes(Reading::Strict)),
@@ -411,7 +411,11 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "tests may stop at the first surprise"
+    )]
 
     use super::*;
 
@@ -500,7 +504,7 @@ mod tests {
             "/",
         ];
         let read: Vec<Pattern> = patterns.iter().map(|p| Pattern::read(p).unwrap()).collect();
-        let routes = Routes::new(read.iter().map(Some));
+        let routes = Routes::new(&read.iter().map(Some));
         for (path, want, why) in [
             ("/", "/", "exact root before the whole tree"),
             ("/a", "/**", "nothing closer"),

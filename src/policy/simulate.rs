@@ -1,4 +1,6 @@
 //! A request that nobody sent, judged as if it had been: for policy tests and, later, `explain`.
+//!
+//! A `dns:` name that has not been resolved has no addresses here: tests run where nothing is resolved.
 
 use std::cell::OnceCell;
 use std::net::IpAddr;
@@ -7,6 +9,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
 
+use super::evaluate::Unresolved;
 use super::facts::{Scheme, TlsFacts};
 use super::{Credential, Decision, Facts, First, Identity, Place, Policy, RefusalStatus, Verdict};
 use crate::value::path::{PathError, Target};
@@ -101,7 +104,7 @@ pub fn judge(policy: &Policy, asked: &Asked) -> Outcome {
         region: OnceCell::new(),
     };
     let person;
-    let (decision, verified) = match policy.first(&facts, place) {
+    let (decision, verified) = match policy.first_with(&facts, place, Unresolved::Outside) {
         First::Decided(decision) => (decision, false),
         First::SignIn => {
             let mut credential = Credential::Absent;
@@ -117,7 +120,10 @@ pub fn judge(policy: &Policy, asked: &Asked) -> Outcome {
                     Identity::Known(&person)
                 }
             };
-            (policy.second(&facts, place, credential), true)
+            (
+                policy.second_with(&facts, place, credential, Unresolved::Outside),
+                true,
+            )
         }
     };
     Outcome::Judged {

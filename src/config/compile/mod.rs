@@ -9,6 +9,9 @@ mod files;
 pub mod geoip;
 pub mod identity;
 pub mod listener;
+mod list;
+#[cfg(test)]
+mod policy_tests;
 pub mod rules;
 pub mod server;
 pub mod sets;
@@ -108,3 +111,5 @@ pub(crate) fn header_name(node: &Node, cx: &mut Context) -> Option<http::HeaderN
     );
     None
 }
+mod value;
+mod window;

@@ -10,8 +10,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::condition::{Stands, Terms, host, is_condition, pattern};
+use super::condition::{Stands, Terms, is_condition};
 use super::denial;
+use super::value::{host, pattern};
 use crate::config::node::{Entry, Node, Span, Table, Value};
 use crate::config::{Context, Diagnostic};
 use crate::policy::draft::{Allow, Deny, Draft, Grant, PathReading, Route, SignIn, Site};

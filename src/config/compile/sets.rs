@@ -1,27 +1,22 @@
-//! `[ip]`, `[country]`, `[asn]`, `[claim]` and `[time]`: values named once and used with `@`.
+//! `[ip]`, `[country]`, `[asn]` and `[claim]`: values named once and used with `@`. `[time]` is in [`super::window`].
 //!
-//! A set may name other sets of its kind. A set of addresses may stand in a file (one address or network a line, `#` and `;`
-//! open a comment) and may hold names (`dns:home.example.net`), which the control thread resolves. A file that is unreadable,
-//! broken or suddenly empty leaves the last good list in force.
+//! A set may name other sets of its kind. A set of addresses may stand in a file ([`super::list`]) and may hold names
+//! (`dns:home.example.net`), which the control thread resolves.
 //!
-//! Codes: `unknown-set`, `set-cycle`, `reserved-name`, `empty-set`, `bad-address`, `host-bits`, `unreadable-list`,
-//! `bad-list-line`, `empty-list-file`, `list-kept`, `stale-name`, `unknown-country`, `bad-asn`, `bad-time-window`.
+//! Codes: `unknown-set`, `set-cycle`, `reserved-name`, `empty-set`, `bad-address`, `host-bits`, `stale-name`,
+//! `unknown-country`, `bad-asn`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use jiff::civil::{Date, Weekday};
-use jiff::tz::TimeZone;
 
-use super::client;
+use super::{client, list};
 use crate::config::nearest::nearest;
 use crate::config::node::{Entry, Node, Span, Table, Value};
 use crate::config::{Context, Diagnostic};
 use crate::policy::condition::{Countries, Systems};
-use crate::policy::time::{Days, Window};
 use crate::value::cidr::{self, CidrError, Class};
 use crate::value::country::{self, Country};
 use crate::value::duration;
@@ -138,7 +133,12 @@ impl<'t, S: Set> Named<'t, S> {
             self.open.push(name.to_owned());
             match &entry.node.value {
                 Value::Table(table) => set.add_table(table, cx),
-                _ => set = self.values(&entry.node, cx),
+                Value::String(_)
+                | Value::Integer(_)
+                | Value::Float(_)
+                | Value::Boolean(_)
+                | Value::Datetime(_)
+                | Value::List(_) => set = self.values(&entry.node, cx),
             }
             self.open.pop();
             if self.tone == Tone::Quiet {
@@ -240,7 +240,7 @@ impl Set for Networks {
         let Some(node) = table.get("file") else {
             return;
         };
-        if let Some(nets) = list(node, table.str("shrink_limit"), cx) {
+        if let Some(nets) = list::networks(node, table.str("shrink_limit"), cx) {
             self.nets.extend(nets.iter());
         }
     }
@@ -291,113 +291,6 @@ impl Networks {
 
 /// `[client] dns_max_age`, where it is not written.
 const DNS_AGE_MAX: Duration = Duration::from_hours(24);
-
-/// The networks of a file, or its last good ones.
-fn list(node: &Node, shrink_limit: Option<&str>, cx: &mut Context) -> Option<Arc<[IpNet]>> {
-    let written = node.as_str()?;
-    let path = cx.path(node.span, written);
-    cx.watch.push(path.clone());
-    let last = cx.memory.lists.get(&path).cloned();
-    let read = read_list(&path);
-    let trouble = match &read {
-        Err(trouble) => Some(trouble.clone()),
-        Ok(nets) => last
-            .as_ref()
-            .and_then(|last| shrunk(last.len(), nets.len(), shrink_limit)),
-    };
-    match (read, trouble, last) {
-        (_, Some(trouble), Some(last)) => {
-            let message = format!("list `{written}` {}", trouble.message);
-            let finding = Diagnostic::warning("list-kept", node.span, message);
-            cx.say(finding.help(format!(
-                "the last good list with {} entries stays in force",
-                last.len()
-            )));
-            Some(last)
-        }
-        (Err(trouble), _, None) => {
-            let message = format!("list `{written}` {}", trouble.message);
-            cx.error(trouble.code, node.span, message);
-            None
-        }
-        (Ok(nets), _, _) => {
-            if nets.is_empty() {
-                let message = format!("list `{written}` is empty");
-                cx.say(Diagnostic::warning("empty-list-file", node.span, message));
-            }
-            let nets: Arc<[IpNet]> = nets.into();
-            cx.memory.lists.insert(path, Arc::clone(&nets));
-            Some(nets)
-        }
-        (Err(_), None, Some(last)) => Some(last),
-    }
-}
-
-/// What is wrong with a list file.
-#[derive(Clone)]
-struct Trouble {
-    code: &'static str,
-    message: String,
-}
-
-fn read_list(path: &Path) -> Result<Vec<IpNet>, Trouble> {
-    let bytes = std::fs::read(path).map_err(|error| Trouble {
-        code: "unreadable-list",
-        message: format!("cannot be read: {error}"),
-    })?;
-    let text = String::from_utf8_lossy(&bytes);
-    let mut nets = Vec::new();
-    let mut bad = Vec::new();
-    for (number, line) in (1..).zip(text.lines()) {
-        let entry = line.split(['#', ';']).next().unwrap_or_default().trim();
-        let entry = if number == 1 {
-            entry.trim_start_matches('\u{feff}')
-        } else {
-            entry
-        };
-        if entry.is_empty() {
-            continue;
-        }
-        match cidr::parse(entry) {
-            Ok(net) => nets.push(net),
-            Err(CidrError::HostBits(net)) => {
-                bad.push(format!("line {number}: `{entry}` should be `{net}`"))
-            }
-            Err(error @ (CidrError::Address | CidrError::Prefix(_))) => {
-                let shown: String = entry.chars().filter(|c| !c.is_control()).take(60).collect();
-                bad.push(format!("line {number}: `{shown}` is no network ({error})"));
-            }
-        }
-    }
-    if bad.is_empty() {
-        return Ok(nets);
-    }
-    let more = bad.len().saturating_sub(BAD_LINES_SHOWN);
-    bad.truncate(BAD_LINES_SHOWN);
-    let mut message = format!("has bad lines: {}", bad.join(", "));
-    if more > 0 {
-        message.push_str(&format!(" and {more} more"));
-    }
-    Err(Trouble {
-        code: "bad-list-line",
-        message,
-    })
-}
-
-/// More lines would drown the other findings.
-const BAD_LINES_SHOWN: usize = 5;
-
-/// Whether a list has shrunk by more than it may since it was last good.
-fn shrunk(before: usize, after: usize, limit: Option<&str>) -> Option<Trouble> {
-    let limit = limit.and_then(|text| text.strip_suffix('%')?.trim().parse::<usize>().ok());
-    let gone = before.saturating_sub(after);
-    let too_much =
-        limit.is_some_and(|limit| gone.saturating_mul(100) > before.saturating_mul(limit));
-    (gone > 0 && (after == 0 || too_much)).then(|| Trouble {
-        code: "list-kept",
-        message: format!("has shrunk from {before} to {after} entries"),
-    })
-}
 
 impl Set for Countries {
     const TABLE: &'static str = "country";
@@ -497,146 +390,4 @@ pub(super) fn orders(root: &Table) -> BTreeMap<String, Arc<[Arc<str>]>> {
         ))
     });
     orders.collect()
-}
-
-/// The windows of `[time]`, by name.
-pub(super) fn windows(root: &Table, cx: &mut Context) -> BTreeMap<String, Arc<Window>> {
-    let mut windows = BTreeMap::new();
-    for entry in root
-        .table("time")
-        .into_iter()
-        .flat_map(|table| &table.entries)
-    {
-        if let Some(table) = entry.node.as_table() {
-            windows.insert(entry.key.clone(), Arc::new(window(table, cx)));
-        }
-    }
-    windows
-}
-
-fn window(table: &Table, cx: &mut Context) -> Window {
-    let zone = match table.get("zone") {
-        Some(node) => zone(node, cx),
-        None => TimeZone::UTC,
-    };
-    let days = match table.get("days") {
-        Some(node) => node
-            .many()
-            .fold(Days::NONE, |days, node| self::days(node, days, cx)),
-        None => Days::ALL,
-    };
-    let from = table
-        .get("from")
-        .map_or(0, |node| minute(node, 24 * 60 - 1, cx));
-    let to = table
-        .get("to")
-        .map_or(24 * 60, |node| minute(node, 24 * 60, cx));
-    let dates = table
-        .many("dates")
-        .filter_map(|node| dates(node, cx))
-        .collect();
-    Window {
-        zone,
-        days,
-        from,
-        to,
-        dates,
-    }
-}
-
-/// A time zone by its IANA name; UTC, with a finding, where there is none.
-pub(super) fn zone(node: &Node, cx: &mut Context) -> TimeZone {
-    let Some(name) = node.as_str() else {
-        return TimeZone::UTC;
-    };
-    TimeZone::get(name).unwrap_or_else(|_| {
-        let message = format!("there is no time zone `{name}`");
-        let finding = Diagnostic::error("bad-time-window", node.span, message);
-        cx.say(finding.help("write a name such as `Europe/Amsterdam` or `UTC`"));
-        TimeZone::UTC
-    })
-}
-
-/// `mon`, `mon-fri`, `sat-mon`.
-fn days(node: &Node, days: Days, cx: &mut Context) -> Days {
-    let Some(text) = node.as_str() else {
-        return days;
-    };
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (Some(first), Some(last)) = (weekday(first), weekday(last)) else {
-        let message = format!("`{text}` is no day and no range of days");
-        let finding = Diagnostic::error("bad-time-window", node.span, message);
-        cx.say(finding.help("write `mon`, `mon-fri`, or a list of such"));
-        return days;
-    };
-    let (mut day, mut days) = (first, days.with(first));
-    while day != last {
-        day = day.next();
-        days = days.with(day);
-    }
-    days
-}
-
-fn weekday(text: &str) -> Option<Weekday> {
-    Some(match text.trim() {
-        "mon" => Weekday::Monday,
-        "tue" => Weekday::Tuesday,
-        "wed" => Weekday::Wednesday,
-        "thu" => Weekday::Thursday,
-        "fri" => Weekday::Friday,
-        "sat" => Weekday::Saturday,
-        "sun" => Weekday::Sunday,
-        _ => return None,
-    })
-}
-
-/// `07:00` as minutes of the day.
-fn minute(node: &Node, most: u16, cx: &mut Context) -> u16 {
-    let read = |text: &str| {
-        let (hour, minute) = text.split_once(':')?;
-        let two = |part: &str| {
-            let digits = part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
-            digits.then(|| part.parse::<u16>().ok()).flatten()
-        };
-        let minutes = two(hour)? * 60 + two(minute).filter(|minute| *minute < 60)?;
-        (minutes <= most).then_some(minutes)
-    };
-    let Some(text) = node.as_str() else { return 0 };
-    read(text).unwrap_or_else(|| {
-        let message = format!("`{text}` is no time of day");
-        let finding = Diagnostic::error("bad-time-window", node.span, message);
-        cx.say(finding.help("write hours and minutes: `07:00`; `to` may be `24:00`"));
-        0
-    })
-}
-
-/// A date, or two with `..` between them, both included.
-fn dates(node: &Node, cx: &mut Context) -> Option<(Date, Date)> {
-    let read = match &node.value {
-        Value::Datetime(moment) => self::date(moment).map(|date| (date, date)),
-        Value::String(text) => {
-            let (first, last) = text.split_once("..").unwrap_or((text, text));
-            let first = first.trim().parse().ok();
-            first.zip(last.trim().parse().ok())
-        }
-        _ => return None,
-    };
-    let read = read.filter(|(first, last)| first <= last);
-    if read.is_none() {
-        let finding = Diagnostic::error(
-            "bad-time-window",
-            node.span,
-            "this is no date and no range of dates",
-        );
-        cx.say(finding.help("write `2026-12-24` or `\"2026-12-24..2026-12-31\"`"));
-    }
-    read
-}
-
-/// The date of a TOML date.
-pub(super) fn date(moment: &toml::value::Datetime) -> Option<Date> {
-    let date = moment.date?;
-    let year = i16::try_from(date.year).ok()?;
-    let (month, day) = (i8::try_from(date.month).ok()?, i8::try_from(date.day).ok()?);
-    Date::new(year, month, day).ok()
 }

@@ -263,6 +263,8 @@ fn asked(request: &Table, site: Option<&Table>, root: &Table, cx: &mut Context) 
         }
     }
     let tls = tls(request.get("tls"));
+    let headers = headers(request, cx)?;
+    let upgrade = headers.get(header::UPGRADE);
     Some(Asked {
         host,
         target,
@@ -276,8 +278,8 @@ fn asked(request: &Table, site: Option<&Table>, root: &Table, cx: &mut Context) 
             Scheme::Http
         },
         tls,
-        headers: headers(request, cx)?,
-        websocket: request.str("upgrade") == Some("websocket"),
+        websocket: upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket")),
+        headers,
         now: moment(request.get("at"), cx)?,
         caller: caller(request, site_of(request, site, root)),
     })
@@ -418,7 +420,11 @@ fn moment(node: Option<&Node>, cx: &mut Context) -> Option<Timestamp> {
     let text = match &node.value {
         Value::Datetime(moment) => moment.to_string(),
         Value::String(text) => text.clone(),
-        _ => return None,
+        Value::Integer(_)
+        | Value::Float(_)
+        | Value::Boolean(_)
+        | Value::List(_)
+        | Value::Table(_) => return None,
     };
     let read: Option<Timestamp> = text.parse().ok();
     if read.is_none() {

@@ -1,0 +1,319 @@
+//! What holds for every policy: the engine equals the oracle, a deny never allows more, order means nothing.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method};
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use serde_json::Map;
+
+use super::{oracle, read};
+use crate::config::Severity;
+use crate::policy::Policy;
+use crate::policy::facts::Scheme;
+use crate::policy::simulate::{self, Asked, Caller, Outcome};
+use crate::value::principal::Principal;
+use crate::value::region::{Anonymizers, GeoFacts, Region};
+
+/// Conditions that now and then match what is asked below.
+const TESTS: [&str; 16] = [
+    "ip = \"10.0.0.0/8\"",
+    "ip = [\"10.1.0.0/16\", \"192.0.2.0/24\"]",
+    "peer = \"10.0.0.0/8\"",
+    "country = [\"NL\", \"DE\"]",
+    "country = \"unlisted\"",
+    "anonymizer = [\"tor\"]",
+    "method = \"GET\"",
+    "method = [\"POST\", \"PUT\"]",
+    "path = \"/a/**\"",
+    "path = [\"/*/b\", \"/c\"]",
+    "role = \"viewer\"",
+    "role = [\"admin\", \"other\"]",
+    "user = \"ada\"",
+    "auth = \"any\"",
+    "auth = [\"none\", \"cert\"]",
+    "claim.plan = \"pro\"",
+];
+
+/// A policy in pieces, so that pieces can be added and swapped.
+#[derive(Debug, Clone)]
+struct Written {
+    identity: bool,
+    global: Vec<String>,
+    site: Vec<String>,
+    /// Path, denies, allows; no allows is `"anyone"`.
+    routes: Vec<(&'static str, Vec<String>, Vec<String>)>,
+}
+
+impl Written {
+    fn text(&self) -> String {
+        let mut text =
+            "[identity.sso]\n[identity.cert]\n[role]\nadmin = [\"editor\"]\neditor = [\"viewer\"]\nother = []\n".to_owned();
+        let mut number = 0;
+        let mut denies = |header: &str, denies: &[String]| {
+            let mut text = String::new();
+            for deny in denies {
+                number += 1;
+                text.push_str(&format!("[[{header}]]\nname = \"d{number}\"\n{deny}\n"));
+            }
+            text
+        };
+        text.push_str(&denies("deny", &self.global));
+        text.push_str("[[site]]\nhost = [\"a\"]\nupstream = \"u\"\n");
+        if self.identity {
+            text.push_str("identity = [\"sso\", \"cert\"]\n");
+        }
+        text.push_str(&denies("site.deny", &self.site));
+        for (path, guards, allows) in &self.routes {
+            let allow = match allows.as_slice() {
+                [] => "\"anyone\"".to_owned(),
+                allows => format!("[{}]", allows.join(", ")),
+            };
+            text.push_str(&format!(
+                "[[site.route]]\npath = \"{path}\"\nallow = {allow}\n"
+            ));
+            text.push_str(&denies("site.route.deny", guards));
+        }
+        text
+    }
+
+    fn policy(&self) -> (crate::config::Table, Policy) {
+        let (root, policy, found) = read(&self.text());
+        let errors: Vec<_> = found
+            .iter()
+            .filter(|d| d.severity == Severity::Error)
+            .collect();
+        assert!(errors.is_empty(), "{errors:?}\n{}", self.text());
+        (root, policy)
+    }
+}
+
+/// One to three tests with different keys.
+fn tests() -> impl Strategy<Value = Vec<&'static str>> {
+    subsequence(TESTS.to_vec(), 1..=3).prop_map(|tests| {
+        let mut keys = std::collections::BTreeSet::new();
+        tests
+            .into_iter()
+            .filter(|test| keys.insert(test.split(['.', ' ']).next()))
+            .collect()
+    })
+}
+
+fn unless() -> impl Strategy<Value = Option<String>> {
+    proptest::option::of(proptest::collection::vec(tests(), 1..3)).prop_map(|tables| {
+        let tables: Vec<String> = tables?
+            .iter()
+            .map(|tests| format!("{{ {} }}", tests.join(", ")))
+            .collect();
+        Some(format!("unless = [{}]", tables.join(", ")))
+    })
+}
+
+fn deny() -> impl Strategy<Value = String> {
+    (
+        tests(),
+        unless(),
+        select(vec!["", "status = 404", "status = 451"]),
+    )
+        .prop_map(|(tests, unless, status)| {
+            format!(
+                "{}\n{}\n{status}",
+                tests.join("\n"),
+                unless.unwrap_or_default()
+            )
+        })
+}
+
+fn allow() -> impl Strategy<Value = String> {
+    (tests(), unless()).prop_map(|(tests, unless)| {
+        let parts: Vec<String> = tests.into_iter().map(str::to_owned).chain(unless).collect();
+        format!("{{ {} }}", parts.join(", "))
+    })
+}
+
+fn denies() -> impl Strategy<Value = Vec<String>> {
+    proptest::collection::vec(deny(), 0..3)
+}
+
+fn written() -> impl Strategy<Value = Written> {
+    let paths = subsequence(vec!["/**", "/a/**", "/a/*", "/*/b", "/c"], 1..=4).prop_shuffle();
+    let parts = (denies(), proptest::collection::vec(allow(), 0..3));
+    let routes = (paths, proptest::collection::vec(parts, 4));
+    let routes = routes.prop_map(|(paths, parts)| {
+        paths
+            .into_iter()
+            .zip(parts)
+            .map(|(path, (denies, allows))| (path, denies, allows))
+            .collect()
+    });
+    (any::<bool>(), denies(), denies(), routes).prop_map(|(identity, global, site, routes)| {
+        Written {
+            identity,
+            global,
+            site,
+            routes,
+        }
+    })
+}
+
+fn caller() -> impl Strategy<Value = Caller> {
+    let known = (
+        select(vec!["ada", "eve"]),
+        select(vec!["sso", "cert"]),
+        subsequence(vec!["admin", "viewer", "other"], 0..=2),
+        any::<bool>(),
+    );
+    let known = known.prop_map(|(user, source, roles, pro)| {
+        let mut claims = Map::new();
+        if pro {
+            claims.insert("plan".into(), "pro".into());
+        }
+        Caller::Known(Arc::new(Principal {
+            user: user.into(),
+            source: source.into(),
+            roles: roles.into_iter().map(Arc::from).collect(),
+            claims,
+            device: Map::new(),
+            expires: None,
+        }))
+    });
+    prop_oneof![
+        Just(Caller::Nobody),
+        Just(Caller::Invalid),
+        Just(Caller::Failed),
+        known.clone(),
+        known
+    ]
+}
+
+fn asked() -> impl Strategy<Value = Asked> {
+    let addresses = vec!["10.1.2.3", "10.2.0.1", "192.0.2.1", "198.51.100.7"];
+    let region = (
+        select(vec![None, Some("NL"), Some("US")]),
+        any::<bool>(),
+        proptest::bool::weighted(0.2),
+    );
+    (
+        select(vec!["/", "/a", "/a/b", "/x/b", "/a/b/c", "/c", "/a/x"]),
+        select(vec![Method::GET, Method::HEAD, Method::POST]),
+        select(addresses.clone()),
+        select(addresses),
+        region,
+        caller(),
+    )
+        .prop_map(
+            |(target, method, client, peer, (country, tor, failed), caller)| Asked {
+                host: "a".into(),
+                target: target.into(),
+                method,
+                client: client.parse().unwrap(),
+                peer: peer.parse().unwrap(),
+                region: Region {
+                    country: country.map(|code| code.parse().unwrap()),
+                    anonymizer: if tor {
+                        Anonymizers::TOR
+                    } else {
+                        Anonymizers::default()
+                    },
+                    failed: if failed {
+                        GeoFacts::ALL
+                    } else {
+                        GeoFacts::NONE
+                    },
+                    ..Region::default()
+                },
+                scheme: Scheme::Http,
+                tls: None,
+                headers: HeaderMap::new(),
+                websocket: false,
+                now: jiff::Timestamp::UNIX_EPOCH,
+                caller,
+            },
+        )
+}
+
+/// What the engine says, in the oracle's words. An allow that opened is not named there.
+fn told(policy: &Policy, asked: &Asked) -> oracle::Answer {
+    let outcome = simulate::judge(policy, asked);
+    let Outcome::Judged {
+        decision, verified, ..
+    } = outcome
+    else {
+        panic!("{outcome:?}");
+    };
+    let status = outcome.status(policy);
+    let rule = decision.rule.filter(|_| status.is_some());
+    (
+        status.unwrap_or(200),
+        rule.map(|rule| policy.rule(rule).name.to_string()),
+        verified,
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 400, ..Default::default() })]
+
+    #[test]
+    fn the_engine_equals_the_oracle(written in written(), asked in proptest::collection::vec(asked(), 8)) {
+        let (root, policy) = written.policy();
+        for asked in &asked {
+            prop_assert_eq!(told(&policy, asked), oracle::decide(&root, asked), "{:?}\n{}", asked, written.text());
+        }
+    }
+
+    #[test]
+    fn a_deny_more_never_allows_more(
+        written in written(),
+        deny in deny(),
+        place in 0usize..3,
+        asked in proptest::collection::vec(asked(), 8),
+    ) {
+        let mut more = written.clone();
+        match place {
+            0 => more.global.push(deny),
+            1 => more.site.push(deny),
+            _ => more.routes[0].1.push(deny),
+        }
+        let (before, after) = (written.policy().1, more.policy().1);
+        for asked in &asked {
+            let passes = told(&after, asked).0 == 200;
+            prop_assert!(!passes || told(&before, asked).0 == 200, "{:?}\n{}", asked, more.text());
+        }
+    }
+
+    #[test]
+    fn an_allow_more_never_denies_more(
+        written in written(),
+        allow in allow(),
+        asked in proptest::collection::vec(asked(), 8),
+    ) {
+        let mut more = written.clone();
+        // No allows at all is `"anyone"`, which one more would narrow.
+        prop_assume!(!written.routes[0].2.is_empty());
+        more.routes[0].2.push(allow);
+        let (before, after) = (written.policy().1, more.policy().1);
+        for asked in &asked {
+            let passed = told(&before, asked).0 == 200;
+            prop_assert!(!passed || told(&after, asked).0 == 200, "{:?}\n{}", asked, more.text());
+        }
+    }
+
+    #[test]
+    fn order_means_nothing(written in written(), asked in proptest::collection::vec(asked(), 8)) {
+        let mut turned = written.clone();
+        turned.global.reverse();
+        turned.site.reverse();
+        turned.routes.reverse();
+        for (_, denies, allows) in &mut turned.routes {
+            denies.reverse();
+            allows.reverse();
+        }
+        let (before, after) = (written.policy().1, turned.policy().1);
+        for asked in &asked {
+            let (one, _, verified) = told(&before, asked);
+            let (other, _, verified_too) = told(&after, asked);
+            prop_assert_eq!(one == 200, other == 200, "{:?}\n{}", asked, written.text());
+            prop_assert_eq!(verified, verified_too, "{:?}\n{}", asked, written.text());
+        }
+    }
+}
