@@ -104,7 +104,10 @@ fn request_after_a_long_pause_is_served_on_the_same_connection() {
     assert!(whole.stands_for(Duration::from_millis(2500)), "parked");
     whole.ask("GET /y", &[]).is(200);
     split.send("G");
-    assert!(split.stands_for(Duration::from_millis(100)), "a head begins");
+    assert!(
+        split.stands_for(Duration::from_millis(100)),
+        "a head begins"
+    );
     split.send("ET /z HTTP/1.1\r\nHost: app.test\r\n\r\n");
     split.response("GET").is(200);
 }
