@@ -4,6 +4,7 @@
 //! - [`accept`]: takes connections from listeners that all workers share.
 //! - [`conn`]: owns one connection: TLS, HTTP/1.1, deadlines, tunnels, and what hyper's parser refused.
 //! - [`admission`]: how many connections there may be.
+//! - [`proxy_protocol`]: who is behind a balancer that opened a connection.
 //! - [`socket`]: binding.
 //!
 //! Nothing here judges a request; the gate (`proxy`) does.
@@ -12,6 +13,7 @@ pub mod accept;
 pub mod admission;
 pub mod conn;
 pub mod io;
+pub mod proxy_protocol;
 pub mod refused;
 pub mod socket;
 pub mod tunnel;
