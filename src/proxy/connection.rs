@@ -30,6 +30,8 @@ pub struct Connection {
     pub listener: Arc<Listener>,
     /// TLS facts, where it is TLS.
     pub tls: Option<TlsFacts>,
+    /// The subject of a verified client certificate (RFC 4514), for the log.
+    pub subject: Option<Arc<str>>,
     /// The listener's certificates, as they were at the handshake.
     pub certificates: Option<Arc<ServerTls>>,
     /// The server name that the client asked for (RFC 6066 §3).

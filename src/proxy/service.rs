@@ -123,7 +123,8 @@ impl Gate {
     ) -> Result<Response<GateBody>, Stop> {
         let lease = self.lease();
         connection.clock.enter(Phase::Judge, JUDGE_PATIENCE);
-        let (parts, incoming) = request.into_parts();
+        let (mut parts, incoming) = request.into_parts();
+        intake::complete(&mut parts.uri);
         let ids = Ids::of(&parts.headers, lease.trust.trusts(connection.peer_address));
         let mut exchange =
             Exchange::open(&self, connection, &lease, &parts, ids.request_id.clone());

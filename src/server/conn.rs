@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use super::io::{ClientIo, ClientStream, Meter};
 use super::proxy_protocol::{self, Header};
 use super::worker::Worker;
-use super::{refused, tunnel};
+use super::{refused, subject, tunnel};
 use crate::policy::facts::{TlsFacts, TlsVersion};
 use crate::proxy::service::address_value;
 use crate::proxy::{Connection, Gate, GateService, Stop};
@@ -54,6 +54,7 @@ pub(crate) async fn serve(
         peer_value: address_value(peer.ip()),
         listener: Arc::clone(&listener),
         tls: None,
+        subject: None,
         certificates: listener.tls.clone(),
         sni: None,
         clock: Rc::clone(&clock),
@@ -102,6 +103,8 @@ pub(crate) async fn serve(
                             .peer_certificates()
                             .is_some_and(|chain| !chain.is_empty()),
                     });
+                    let shown = session.peer_certificates().and_then(<[_]>::first);
+                    connection.subject = shown.and_then(subject::of).map(Arc::from);
                     connection.sni = session.server_name().map(Box::from);
                     ClientStream::Tls(Box::new(stream))
                 }

@@ -5,7 +5,8 @@
 //! - [`conn`]: owns one connection: TLS, HTTP/1.1, deadlines, tunnels, and what hyper's parser refused.
 //! - [`admission`]: how many connections there may be.
 //! - [`proxy_protocol`]: who is behind a balancer that opened a connection.
-//! - [`socket`]: binding.
+//! - [`socket`] binds.
+//! - `subject`: the name in a client certificate, for the log.
 //!
 //! Nothing here judges a request; the gate (`proxy`) does.
 
@@ -16,5 +17,6 @@ pub mod io;
 pub mod proxy_protocol;
 pub mod refused;
 pub mod socket;
+mod subject;
 pub mod tunnel;
 pub mod worker;
