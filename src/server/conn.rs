@@ -16,11 +16,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::io::{ClientIo, ClientStream, Meter};
+use super::proxy_protocol::{self, Header};
 use super::worker::Worker;
 use super::{idle, refused, subject, tunnel};
 use crate::policy::facts::{TlsFacts, TlsVersion};
 use crate::proxy::service::address_value;
-use crate::proxy::{Connection, GateService, Stop};
+use crate::proxy::{Connection, Gate, GateService, Stop};
 use crate::snapshot::{Limits, Listener};
 use crate::upstream::{Clock, Phase};
 use crate::value::cidr::canonical;
@@ -40,7 +41,7 @@ enum End {
 pub(crate) async fn serve(
     worker: Rc<Worker>,
     listener: Arc<Listener>,
-    socket: TcpStream,
+    mut socket: TcpStream,
     peer: SocketAddr,
 ) {
     let gate = Rc::clone(&worker.gate);
@@ -65,19 +66,34 @@ pub(crate) async fn serve(
     drop(socket.set_nodelay(true));
     let trusted = lease.trust.trusts(peer.ip());
     drop(lease);
-    let Some(admitted) = worker.admission.admit(peer.ip(), trusted, &limits) else {
-        refused::log(&gate, &connection, Failure::Overloaded, 0);
-        if listener.tls.is_none() {
-            turn_away(socket).await;
-        }
+    if listener.proxy_protocol && !trusted {
+        // Whoever it is, its word about others counts for nothing, and it may not pass as a client either.
+        refused::log(&gate, &connection, NO_INTRODUCTION, 0);
         return;
+    }
+    let Some(mut admitted) = worker.admission.admit(peer.ip(), trusted, &limits) else {
+        return crowded(&gate, &connection, socket).await;
     };
+    if listener.proxy_protocol {
+        match introduced(&gate, &connection, &mut socket).await {
+            None => return,
+            Some(Header::Peer) => {}
+            Some(Header::Source(source)) => {
+                connection.introduce(source);
+                let source = connection.peer_address;
+                let trusted = gate.lease().trust.trusts(source);
+                if !trusted && !admitted.stands_for(source, &limits) {
+                    return crowded(&gate, &connection, socket).await;
+                }
+            }
+        }
+    }
     let stream = match &listener.tls {
         None => ClientStream::Tcp(socket),
         Some(tls) => {
             // Boxed: a handshake needs room that the connection's long life does not.
             let accepting = Box::pin(TlsAcceptor::from(Arc::clone(&tls.config)).accept(socket));
-            match tokio::time::timeout(limits.header_timeout, accepting).await {
+            match tokio::time::timeout_at(clock.deadline().into(), accepting).await {
                 Ok(Ok(stream)) => {
                     let (_, session) = stream.get_ref();
                     connection.tls = Some(TlsFacts {
@@ -95,11 +111,11 @@ pub(crate) async fn serve(
                     ClientStream::Tls(Box::new(stream))
                 }
                 Ok(Err(error)) => {
-                    tracing::debug!(%peer, %error, "TLS handshake failed");
+                    tracing::debug!(peer = %connection.peer, %error, "TLS handshake failed");
                     return;
                 }
                 Err(_late) => {
-                    tracing::debug!(%peer, "TLS handshake late");
+                    tracing::debug!(peer = %connection.peer, "TLS handshake late");
                     return;
                 }
             }
@@ -108,6 +124,35 @@ pub(crate) async fn serve(
     let _enrolled = worker.enrol(&clock);
     http(&worker, Rc::new(connection), stream, &limits).await;
     drop(admitted);
+}
+
+/// What a trusted peer's PROXY protocol header says; `None` where the connection must be closed, which has been logged.
+async fn introduced(
+    gate: &Gate,
+    connection: &Connection,
+    socket: &mut TcpStream,
+) -> Option<Header> {
+    let mut seen = 0;
+    let reading = proxy_protocol::read(socket, &mut seen);
+    let outcome = tokio::time::timeout_at(connection.clock.deadline().into(), reading).await;
+    match outcome {
+        Ok(Ok(header)) => return Some(header),
+        Ok(Err(error)) => tracing::debug!(peer = %connection.peer, %error, "not introduced"),
+        Err(_late) => tracing::debug!(peer = %connection.peer, "introduced too late"),
+    }
+    // Balancers also open and close connections only to see whether somebody listens.
+    if seen > 0 {
+        refused::log(gate, connection, NO_INTRODUCTION, seen as u64);
+    }
+    None
+}
+
+/// Turns a client away for whom there is no room.
+async fn crowded(gate: &Gate, connection: &Connection, socket: TcpStream) {
+    refused::log(gate, connection, Failure::Overloaded, 0);
+    if connection.listener.tls.is_none() {
+        turn_away(socket).await;
+    }
 }
 
 async fn http(
@@ -279,6 +324,8 @@ async fn turn_away(mut socket: TcpStream) {
     drop(tokio::time::timeout(LINGER, socket.shutdown()).await);
 }
 
+/// A connection to a listener with `proxy_protocol` that says nobody's name, or may not.
+const NO_INTRODUCTION: Failure = Failure::Malformed("proxy_protocol");
 /// hyper refuses smaller read buffers.
 const HYPER_BUFFER_MIN: usize = 8192;
 /// What a closing connection may still send before it is cut.

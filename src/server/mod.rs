@@ -5,6 +5,7 @@
 //! - [`conn`]: owns one connection: TLS, HTTP/1.1, deadlines, tunnels, and what hyper's parser refused.
 //! - [`idle`]: a connection between two requests, without buffers.
 //! - [`admission`]: how many connections there may be.
+//! - [`proxy_protocol`]: who is behind a balancer that opened a connection.
 //! - [`socket`] binds.
 //! - `subject`: the name in a client certificate, for the log.
 //!
@@ -15,6 +16,7 @@ pub mod admission;
 pub mod conn;
 pub mod idle;
 pub mod io;
+pub mod proxy_protocol;
 pub mod refused;
 pub mod socket;
 mod subject;

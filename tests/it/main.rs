@@ -25,6 +25,7 @@ mod identity;
 mod limits;
 mod log;
 mod paths;
+mod proxy_protocol;
 mod reload;
 mod resilience;
 mod routing;

@@ -18,7 +18,7 @@ use case::{Case, Level};
 use judge::Observation;
 
 /// The needs that are built. A case with another one is listed as not applicable.
-const BUILT: &[&str] = &["http", "xff", "method", "mapped", "geo"];
+const BUILT: &[&str] = &["http", "xff", "method", "mapped", "geo", "pp"];
 
 /// Each with a gate and an origin of its own.
 const RUNNERS: usize = 4;

@@ -84,7 +84,18 @@ impl Client {
         name: &str,
         config: Arc<rustls::ClientConfig>,
     ) -> Result<(Self, Handshake), std::io::Error> {
+        Self::tls_after(b"", to, name, config)
+    }
+
+    /// The same behind some bytes in clear text.
+    pub(crate) fn tls_after(
+        opening: &[u8],
+        to: SocketAddr,
+        name: &str,
+        config: Arc<rustls::ClientConfig>,
+    ) -> Result<(Self, Handshake), std::io::Error> {
         let mut socket = dial(Ipv4Addr::LOCALHOST.into(), to)?;
+        socket.write_all(opening)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         let name = rustls_pki_types::ServerName::try_from(name.to_owned()).unwrap();
         let mut connection = rustls::ClientConnection::new(config, name).unwrap();
