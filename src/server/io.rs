@@ -69,6 +69,14 @@ impl ClientIo {
         }
     }
 
+    /// Whether the client chose HTTP/2 in the TLS handshake (ALPN, RFC 7301).
+    pub(crate) fn speaks_http2(&self) -> bool {
+        match &self.stream {
+            ClientStream::Tcp(_) => false,
+            ClientStream::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+
     /// Has bytes read once more: they were taken from the socket, and whoever took them has left.
     pub(crate) fn put_back(&mut self, bytes: Bytes) {
         self.ahead = bytes;

@@ -132,6 +132,7 @@ impl Clock {
         if let Poll::Ready(output) = work.poll(cx) {
             return Poll::Ready(Ok(output));
         }
+        self.attach(cx.waker());
         if self.expired.take() {
             Poll::Ready(Err(Expired))
         } else {
