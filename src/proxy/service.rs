@@ -101,8 +101,19 @@ impl hyper::service::Service<Request<Incoming>> for GateService {
     fn call(&self, request: Request<Incoming>) -> Answering {
         let gate = Rc::clone(&self.gate);
         let connection = Rc::clone(&self.connection);
-        Box::pin(async move { gate.serve(&connection, request).await })
+        // Not in the future: hyper drops it unpolled where the client has closed behind its request, and that is logged too.
+        let opened = gate.open(&connection, request);
+        Box::pin(async move { gate.serve(&connection, opened).await })
     }
+}
+
+/// A request whose record is open.
+struct Opened {
+    lease: Lease,
+    parts: Parts,
+    incoming: Incoming,
+    ids: Ids,
+    exchange: Box<Exchange>,
 }
 
 /// Where an answer without an upstream comes from.
@@ -116,19 +127,36 @@ impl Gate {
         lease
     }
 
-    async fn serve(
-        self: Rc<Self>,
-        connection: &Rc<Connection>,
-        request: Request<Incoming>,
-    ) -> Result<Response<GateBody>, Stop> {
+    /// Step 1.
+    fn open(self: &Rc<Self>, connection: &Rc<Connection>, request: Request<Incoming>) -> Opened {
         let lease = self.lease();
         connection.clock.enter(Phase::Judge, JUDGE_PATIENCE);
         let (mut parts, incoming) = request.into_parts();
         intake::complete(&mut parts.uri);
         let ids = Ids::of(&parts.headers, lease.trust.trusts(connection.peer_address));
-        let mut exchange =
-            Exchange::open(&self, connection, &lease, &parts, ids.request_id.clone());
+        let mut exchange = Exchange::open(self, connection, &lease, &parts, ids.request_id.clone());
         exchange.record.trace_id = Some(ids.trace_id);
+        Opened {
+            lease,
+            parts,
+            incoming,
+            ids,
+            exchange,
+        }
+    }
+
+    async fn serve(
+        self: Rc<Self>,
+        connection: &Rc<Connection>,
+        opened: Opened,
+    ) -> Result<Response<GateBody>, Stop> {
+        let Opened {
+            lease,
+            parts,
+            incoming,
+            ids,
+            mut exchange,
+        } = opened;
         let started = Instant::now();
         let outcome = self.decide(connection, &lease, &parts, &mut exchange).await;
         exchange.record.policy_duration = Some(started.elapsed());
