@@ -235,10 +235,10 @@ impl Gate {
         let first = case.first(announced.as_ref().unwrap_or(&parts.method), record);
         let refused_already =
             matches!(first, First::Decided(decision) if decision.verdict != Verdict::Allow);
-        if !refused_already {
-            if let Some(response) = unasked(&case, site, &judged_host, parts, record) {
-                return response.map(Step::Answer);
-            }
+        if !refused_already
+            && let Some(response) = unasked(&case, site, &judged_host, parts, record)
+        {
+            return response.map(Step::Answer);
         }
         let Judged {
             decision,

@@ -120,7 +120,7 @@ static FIELD_TEST: Section = Section {
         Key::optional(
             "regex",
             Kind::Text,
-            "a regular expression of the whole value",
+            "a regular expression found anywhere in the value",
         ),
     ]],
 };
