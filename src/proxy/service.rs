@@ -99,21 +99,11 @@ impl hyper::service::Service<Request<Incoming>> for GateService {
 
     // One box a request, here at the outermost seam: hyper wants the future unpinnable, and boxing per step costs five times as much.
     fn call(&self, request: Request<Incoming>) -> Answering {
+        // The record opens here and not in the future: a client may be gone before that is polled for the first time.
+        let opened = self.gate.open(&self.connection, request);
         let gate = Rc::clone(&self.gate);
-        let connection = Rc::clone(&self.connection);
-        // Not in the future: hyper drops it unpolled where the client has closed behind its request, and that is logged too.
-        let opened = gate.open(&connection, request);
-        Box::pin(async move { gate.serve(&connection, opened).await })
+        Box::pin(async move { gate.serve(opened).await })
     }
-}
-
-/// A request whose record is open.
-struct Opened {
-    lease: Lease,
-    parts: Parts,
-    incoming: Incoming,
-    ids: Ids,
-    exchange: Box<Exchange>,
 }
 
 /// Where an answer without an upstream comes from.
@@ -133,11 +123,11 @@ impl Gate {
         connection.clock.enter(Phase::Judge, JUDGE_PATIENCE);
         let (mut parts, incoming) = request.into_parts();
         intake::complete(&mut parts.uri);
-        let ids = Ids::of(&parts.headers, lease.trust.trusts(connection.peer_address));
+        let trusted = lease.trust.trusts(connection.peer_address);
+        let ids = Ids::of(&parts.headers, trusted);
         let mut exchange = Exchange::open(self, connection, &lease, &parts, ids.request_id.clone());
         exchange.record.trace_id = Some(ids.trace_id);
         Opened {
-            lease,
             parts,
             incoming,
             ids,
@@ -145,18 +135,15 @@ impl Gate {
         }
     }
 
-    async fn serve(
-        self: Rc<Self>,
-        connection: &Rc<Connection>,
-        opened: Opened,
-    ) -> Result<Response<GateBody>, Stop> {
+    async fn serve(self: Rc<Self>, opened: Opened) -> Result<Response<GateBody>, Stop> {
         let Opened {
-            lease,
             parts,
             incoming,
             ids,
             mut exchange,
         } = opened;
+        let lease = exchange.lease.clone();
+        let connection = &Rc::clone(exchange.connection());
         let started = Instant::now();
         let outcome = self.decide(connection, &lease, &parts, &mut exchange).await;
         exchange.record.policy_duration = Some(started.elapsed());
@@ -493,6 +480,14 @@ impl Gate {
         edit_response(&mut head.headers, &exchange.lease);
         Response::from_parts(head, GateBody::whole(body, Some(exchange), patience))
     }
+}
+
+/// A request whose record is open.
+struct Opened {
+    parts: Parts,
+    incoming: Incoming,
+    ids: Ids,
+    exchange: Box<Exchange>,
 }
 
 /// What `decide` came to.
