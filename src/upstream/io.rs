@@ -86,7 +86,7 @@ impl AsyncWrite for UpstreamIo {
 fn patient<T>(written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
     match written {
         Poll::Ready(Err(error)) if gone(&error) => Poll::Pending,
-        other => other,
+        other @ (Poll::Ready(_) | Poll::Pending) => other,
     }
 }
 
