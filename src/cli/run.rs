@@ -154,7 +154,7 @@ fn demo_text(address: SocketAddr) -> String {
          # a page, allowed\n\
          curl -i {url}/\n\n\
          # a film, from Norway: 451 region_restricted, as JSON\n\
-         curl -i -H 'X-Forwarded-For: 203.0.113.200' {url}/premium/film\n\n\
+         curl -i -H 'X-Forwarded-For: 203.0.113.150' {url}/premium/film\n\n\
          # the office page, from outside, as a browser: a 403 page\n\
          curl -i -H 'Accept: text/html' -H 'X-Forwarded-For: 198.51.100.7' {url}/office\n\n\
          # the admin pages, as nobody: 401 with WWW-Authenticate\n\
