@@ -96,6 +96,40 @@ fn every_file_of_the_package_loads_and_tests_every_rule() {
     }
 }
 
+/// A block is a whole configuration, which must load, or a part of one, whose tables and keys must be ones that are built.
+#[test]
+fn the_toml_in_the_readme_is_configuration() {
+    let blocks: Vec<&str> = include_str!("../../README.md")
+        .split("\n```toml\n")
+        .skip(1)
+        .map(|rest| rest.split("\n```").next().unwrap())
+        .collect();
+    assert!(blocks.len() > 10, "{}", blocks.len());
+    for block in blocks {
+        let inside = block.contains("[site.") && !block.contains("[[site]]");
+        let block = match block.find("[[site.").or(block.find("[site.")) {
+            Some(at) if inside => {
+                format!("{}[[site]]\nhost = \"*\"\n{}", &block[..at], &block[at..])
+            }
+            Some(_) | None => block.to_owned(),
+        };
+        let whole = block.contains("[[listener]]") && block.contains("[[site]]");
+        if whole {
+            assert_eq!(text(&block).report.render_plain(), "", "{block}");
+            continue;
+        }
+        let (root, mistakes) = node::parse(&block, node::FileId(0));
+        assert!(mistakes.is_empty(), "{mistakes:?}\n{block}");
+        let mut cx = Context::default();
+        raw::walk::check(&root, &mut cx);
+        assert!(
+            cx.report.diagnostics.is_empty(),
+            "{:?}\n{block}",
+            cx.report.diagnostics
+        );
+    }
+}
+
 /// The rules that the policy tests of a configuration name.
 fn expected_rules(root: &Table) -> BTreeSet<&str> {
     let of_sites = root.tables("site").flat_map(|site| site.tables("test"));
