@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use super::io::{ClientIo, ClientStream, Meter};
 use super::proxy_protocol::{self, Header};
 use super::worker::Worker;
-use super::{refused, subject, tunnel};
+use super::{idle, refused, subject, tunnel};
 use crate::policy::facts::{TlsFacts, TlsVersion};
 use crate::proxy::service::address_value;
 use crate::proxy::{Connection, Gate, GateService, Stop};
@@ -74,7 +75,8 @@ pub(crate) async fn serve(
         return crowded(&gate, &connection, socket).await;
     };
     if listener.proxy_protocol {
-        match introduced(&gate, &connection, &mut socket).await {
+        // Boxed for the same reason as the handshake below.
+        match Box::pin(introduced(&gate, &connection, &mut socket)).await {
             None => return,
             Some(Header::Peer) => {}
             Some(Header::Source(source)) => {
@@ -90,7 +92,8 @@ pub(crate) async fn serve(
     let stream = match &listener.tls {
         None => ClientStream::Tcp(socket),
         Some(tls) => {
-            let accepting = TlsAcceptor::from(Arc::clone(&tls.config)).accept(socket);
+            // Boxed: a handshake needs room that the connection's long life does not.
+            let accepting = Box::pin(TlsAcceptor::from(Arc::clone(&tls.config)).accept(socket));
             match tokio::time::timeout_at(clock.deadline().into(), accepting).await {
                 Ok(Ok(stream)) => {
                     let (_, session) = stream.get_ref();
@@ -161,7 +164,7 @@ async fn http(
 ) {
     let clock = Rc::clone(&connection.clock);
     let meter = Rc::new(Meter::default());
-    let io = ClientIo::new(
+    let mut io = ClientIo::new(
         stream,
         Rc::clone(&clock),
         Rc::clone(&meter),
@@ -169,20 +172,39 @@ async fn http(
         limits.header_timeout,
         limits.stream_idle_timeout,
     );
-    let service = GateService::new(Rc::clone(&worker.gate), Rc::clone(&connection));
-    let mut driven = http1::Builder::new()
-        .header_read_timeout(None)
-        .max_headers(limits.header_count)
-        .max_buf_size(limits.header_size.max(HYPER_BUFFER_MIN))
-        .serve_connection(TokioIo::new(io), service);
-    let end = drive(worker, &clock, &mut driven).await;
-    let parts = driven.into_parts();
-    let mut io = parts.io.into_inner();
+    let (end, read) = loop {
+        let service = GateService::new(Rc::clone(&worker.gate), Rc::clone(&connection));
+        let mut driven = Box::new(
+            http1::Builder::new()
+                .header_read_timeout(None)
+                .max_headers(limits.header_count)
+                .max_buf_size(limits.header_size.max(HYPER_BUFFER_MIN))
+                .serve_connection(TokioIo::new(io), service),
+        );
+        let end = drive(worker, &clock, &mut driven).await;
+        let parts = driven.into_parts();
+        io = parts.io.into_inner();
+        let parked = matches!(end, End::Late(Phase::Idle)) && Instant::now() < clock.idle_until();
+        if !parked {
+            break (end, parts.read_buf);
+        }
+        let first = if parts.read_buf.is_empty() {
+            idle::wait(worker, &clock, &mut io).await
+        } else {
+            // The next head had begun to arrive with the last request.
+            clock.enter(Phase::Head, limits.header_timeout);
+            Some(parts.read_buf)
+        };
+        match first {
+            Some(bytes) => io.put_back(bytes),
+            None => break (end, Bytes::new()),
+        }
+    };
     match end {
         End::Over(Ok(())) => {
             let tunnel = connection.tunnel.take();
             if let Some(tunnel) = tunnel {
-                tunnel::run(io, parts.read_buf, tunnel, &clock).await;
+                Box::pin(tunnel::run(io, read, tunnel, &clock)).await;
                 return;
             }
         }
@@ -285,7 +307,7 @@ async fn linger(mut io: ClientIo, meter: &Meter) {
     if io.shutdown().await.is_err() || meter.ended.get() {
         return;
     }
-    let mut rest = [0_u8; 4096];
+    let mut rest = vec![0_u8; 4096];
     let reading = async {
         let mut total = 0;
         while total < LINGER_BYTES {

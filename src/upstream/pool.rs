@@ -64,11 +64,11 @@ impl Pools {
 
     /// Closes connections that have idled too long. Call about once a second.
     pub fn sweep(&self, now: Instant) {
-        for pool in self.by_upstream.borrow().values() {
+        self.by_upstream.borrow().values().for_each(|pool| {
             pool.idle.borrow_mut().retain(|conn| {
                 now.duration_since(conn.idle_since) < MAX_IDLE && !conn.sender.is_closed()
             });
-        }
+        });
     }
 
     /// Closes every idle connection.

@@ -92,6 +92,26 @@ fn idle_connection_is_closed_after_its_time_and_not_before() {
     );
 }
 
+/// A connection that idles for a while gives its buffers back; its next request must not notice.
+#[test]
+fn request_after_a_long_pause_is_served_on_the_same_connection() {
+    let origin = Origin::start();
+    let gate = strict(&origin, "idle_timeout = \"20s\"");
+    let mut whole = gate.connect();
+    let mut split = gate.connect();
+    whole.ask("GET /x", &[]).is(200);
+    split.ask("GET /x", &[]).is(200);
+    assert!(whole.stands_for(Duration::from_millis(2500)), "parked");
+    whole.ask("GET /y", &[]).is(200);
+    split.send("G");
+    assert!(
+        split.stands_for(Duration::from_millis(100)),
+        "a head begins"
+    );
+    split.send("ET /z HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    split.response("GET").is(200);
+}
+
 #[test]
 fn stalled_body_is_ended_and_the_origin_is_let_go() {
     for framing in ["Content-Length: 100", "Transfer-Encoding: chunked"] {
