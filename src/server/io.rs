@@ -5,13 +5,14 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use crate::snapshot::Limits;
 use crate::upstream::{Clock, Phase};
 
 /// A client's socket.
@@ -30,6 +31,8 @@ pub(crate) struct Meter {
     pub(crate) head_bytes: Cell<u64>,
     /// Whether the client has ended its sending.
     pub(crate) ended: Cell<bool>,
+    /// Whether the client does not take what was written.
+    pub(crate) blocked: Cell<bool>,
     /// Whether the request line is still being read.
     in_line: Cell<bool>,
 }
@@ -42,6 +45,7 @@ pub(crate) struct ClientIo {
     meter: Rc<Meter>,
     fragment: Rc<Cell<bool>>,
     head_patience: Duration,
+    idle_patience: Duration,
     tunnel_patience: Duration,
     /// Bytes that were read already, to be read again first.
     ahead: Bytes,
@@ -54,8 +58,7 @@ impl ClientIo {
         clock: Rc<Clock>,
         meter: Rc<Meter>,
         fragment: Rc<Cell<bool>>,
-        head_patience: Duration,
-        tunnel_patience: Duration,
+        limits: &Limits,
     ) -> Self {
         meter.in_line.set(true);
         Self {
@@ -63,8 +66,9 @@ impl ClientIo {
             clock,
             meter,
             fragment,
-            head_patience,
-            tunnel_patience,
+            head_patience: limits.header_timeout,
+            idle_patience: limits.idle_timeout,
+            tunnel_patience: limits.stream_idle_timeout,
             ahead: Bytes::new(),
         }
     }
@@ -77,6 +81,10 @@ impl ClientIo {
     fn read(&self, piece: &[u8]) {
         let phase = self.clock.phase();
         match phase {
+            // The rest of a body whose answer is out already.
+            Phase::Idle if self.clock.uploading() => {
+                self.clock.enter(Phase::Idle, self.idle_patience);
+            }
             Phase::Idle => {
                 self.clock.enter(Phase::Head, self.head_patience);
                 self.meter.head_bytes.set(0);
@@ -95,6 +103,35 @@ impl ClientIo {
             .set(self.meter.head_bytes.get() + piece.len() as u64);
         if self.meter.in_line.get() {
             self.scan(piece);
+        }
+    }
+
+    /// Notes whether the client takes what is written: while it does, it is not late.
+    fn written<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let pending = polled.is_pending();
+        let moved = !pending && self.meter.blocked.get();
+        self.meter.blocked.set(pending);
+        if moved {
+            self.moved();
+        }
+        polled
+    }
+
+    #[cold]
+    fn moved(&self) {
+        match self.clock.phase() {
+            // The whole answer is written but for what the client has not taken yet.
+            Phase::Idle => self.clock.enter(Phase::Idle, self.idle_patience),
+            Phase::Stream if self.clock.deadline() < Instant::now() + self.idle_patience => {
+                self.clock.enter(Phase::Stream, self.idle_patience);
+            }
+            Phase::Stream
+            | Phase::Tunnel
+            | Phase::Head
+            | Phase::Judge
+            | Phase::Connect
+            | Phase::Upload
+            | Phase::Await => {}
         }
     }
 
@@ -155,10 +192,12 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        let polled = match &mut this.stream {
             ClientStream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             ClientStream::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
-        }
+        };
+        this.written(polled)
     }
 
     fn poll_write_vectored(
@@ -166,10 +205,12 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        let polled = match &mut this.stream {
             ClientStream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             ClientStream::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
-        }
+        };
+        this.written(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -180,10 +221,12 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        let polled = match &mut this.stream {
             ClientStream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             ClientStream::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
-        }
+        };
+        this.written(polled)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
