@@ -218,13 +218,16 @@ impl Gate {
         record.site = site.map(|site| Arc::clone(&site.name));
         record.route = route.map(|route| Arc::clone(&route.pattern));
 
-        let announced = announced(site, parts);
+        // Only a preflight that we answer is judged by the method it announces: anything else goes up as what it is.
+        let preflight = site
+            .and_then(|site| respond::preflight(site.cors.as_ref(), &parts.method, &parts.headers));
+        let announced = preflight
+            .as_ref()
+            .and_then(|_| respond::announced(&parts.headers));
         let first = case.first(announced.as_ref().unwrap_or(&parts.method), record);
         let refused_already =
             matches!(first, First::Decided(decision) if decision.verdict != Verdict::Allow);
-        if !refused_already
-            && let Some(response) = unasked(&case, site, &judged_host, parts, record)
-        {
+        if !refused_already && let Some(response) = unasked(&case, site, preflight, parts, record) {
             return response.map(Step::Answer);
         }
         let Judged {
@@ -529,26 +532,17 @@ fn route_of(snapshot: &Snapshot, place: Place) -> Option<&Route> {
         .get(place.route?.0 as usize)
 }
 
-/// The method that a CORS preflight announces, where the site answers preflights.
-fn announced(site: Option<&Site>, parts: &Parts) -> Option<Method> {
-    site?.cors.as_ref()?;
-    if parts.method != Method::OPTIONS {
-        return None;
-    }
-    respond::announced(&parts.headers)
-}
-
 /// Answers that need nobody's identity and no route: the wrong certificate, the https redirect, a preflight.
 fn unasked(
     case: &Case<'_>,
     site: Option<&Site>,
-    host: &str,
+    preflight: Option<Response<Bytes>>,
     parts: &Parts,
     record: &mut crate::observe::record::Record,
 ) -> Option<Early> {
     let connection = case.connection;
     if let Some(certificates) = &connection.certificates
-        && !certificates.covers(connection.sni.as_deref(), host)
+        && !certificates.covers(connection.sni.as_deref(), case.host)
     {
         record.decision = Some(Decided::Deny);
         record.reason = Some(Reason::MISDIRECTED);
@@ -560,12 +554,13 @@ fn unasked(
     if connection.listener.redirect_https && case.scheme == Scheme::Http {
         record.answered_by = AnsweredBy::Policy;
         let location = format!(
-            "https://{host}{}",
+            "https://{}{}",
+            case.host,
             parts.uri.path_and_query().map_or("/", PathAndQuery::as_str)
         );
         return Some(redirect(StatusCode::PERMANENT_REDIRECT, &location));
     }
-    let preflight = respond::preflight(site?.cors.as_ref(), &parts.method, &parts.headers)?;
+    let preflight = preflight?;
     record.answered_by = AnsweredBy::Policy;
     Some(Ok(preflight))
 }
