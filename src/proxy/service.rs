@@ -178,7 +178,7 @@ impl Gate {
         let Intake {
             target,
             authority,
-            host: own_host,
+            host,
             websocket,
         } = intake::read(parts, &snapshot.server.limits)?;
         let derived = snapshot
@@ -187,17 +187,18 @@ impl Gate {
         let Derived {
             client,
             scheme,
-            host,
+            host: told,
         } = derived.ok().ok_or(Failure::Malformed("forwarding"))?;
-        let told_value = host.and_then(|name| HeaderValue::from_str(name).ok());
-        let judged_host = host.map(intake::judged).transpose()?.unwrap_or(own_host);
+        // A trusted peer's word for the host, which it may have from anybody, names links: the site and its rules go by the host
+        // that the upstream will see.
+        let told = told.map(intake::judged).transpose()?;
         let scheme = scheme.unwrap_or_else(|| connection.scheme());
         let record = &mut exchange.record;
         record.client = Some(client);
         record.scheme = Some(scheme);
-        record.host = Some(Text::from(&*judged_host));
+        record.host = Some(Text::from(&*host));
 
-        let located = snapshot.policy.locate(&judged_host, &target);
+        let located = snapshot.policy.locate(&host, &target);
         let place = located.ok().ok_or(Failure::AmbiguousPath)?;
         let case = Case {
             snapshot,
@@ -206,7 +207,8 @@ impl Gate {
             client,
             method: &parts.method,
             scheme,
-            host: &judged_host,
+            host: &host,
+            shown_host: told.as_deref().unwrap_or(&host),
             target: &target,
             headers: &parts.headers,
             websocket,
@@ -299,7 +301,7 @@ impl Gate {
             forwarding: Forwarding {
                 client,
                 scheme,
-                host: told_value.or(authority),
+                host: authority,
             },
             identity: identity_headers(site, person.as_ref(), &case),
         };
@@ -555,7 +557,7 @@ fn unasked(
         record.answered_by = AnsweredBy::Policy;
         let location = format!(
             "https://{}{}",
-            case.host,
+            case.shown_host,
             parts.uri.path_and_query().map_or("/", PathAndQuery::as_str)
         );
         return Some(redirect(StatusCode::PERMANENT_REDIRECT, &location));
@@ -924,7 +926,7 @@ fn fill(template: &Template, case: &Case<'_>, route: &Route) -> String {
         match part {
             Part::Text(literal) => text.push_str(literal),
             Part::Scheme => text.push_str(case.scheme.as_str()),
-            Part::Host => text.push_str(case.host),
+            Part::Host => text.push_str(case.shown_host),
             Part::Client => text.push_str(&case.client.to_string()),
             Part::Path => text.push_str(path),
             Part::Query => {
