@@ -352,7 +352,8 @@ impl Gate {
         } else {
             let limits = &lease.server.limits;
             let (clock, tally) = (Rc::clone(&connection.clock), Rc::clone(&exchange.tally));
-            let patience = (limits.body_timeout, patience.response);
+            let between_reads = route.body_timeout.unwrap_or(limits.body_timeout);
+            let patience = (between_reads, patience.response);
             RequestBody::Client(ClientBody::new(
                 incoming,
                 route.body_size,
@@ -421,13 +422,15 @@ impl Gate {
         }
         exchange.record.status = head.status.as_u16();
         exchange.record.answered_by = AnsweredBy::Upstream;
+        let stream_idle = route
+            .stream_idle_timeout
+            .unwrap_or(lease.server.limits.stream_idle_timeout);
         if let (StatusCode::SWITCHING_PROTOCOLS, Some(upgraded)) = (head.status, upgraded) {
             headers::strip_response(&mut head.headers, Hop::WebSocket);
-            connection
-                .clock
-                .enter(Phase::Tunnel, lease.server.limits.stream_idle_timeout);
+            connection.clock.enter(Phase::Tunnel, stream_idle);
             connection.tunnel.replace(Some(Tunnel {
                 upstream: upgraded,
+                patience: stream_idle,
                 exchange,
             }));
             return Ok(Response::from_parts(
@@ -460,7 +463,7 @@ impl Gate {
         edit_response(&mut head.headers, &lease);
         let limits = &lease.server.limits;
         let patience = if event_stream(&head.headers) {
-            limits.stream_idle_timeout
+            stream_idle
         } else {
             limits.idle_timeout.max(patience.response)
         };

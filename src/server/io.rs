@@ -33,6 +33,8 @@ pub(crate) struct Meter {
     pub(crate) ended: Cell<bool>,
     /// Whether the client does not take what was written.
     pub(crate) blocked: Cell<bool>,
+    /// Bytes of a tunnel, from the client and to it.
+    pub(crate) tunnel: [Cell<u64>; 2],
     /// Whether the request line is still being read.
     in_line: Cell<bool>,
 }
@@ -73,6 +75,17 @@ impl ClientIo {
         }
     }
 
+    /// Becomes one side of a tunnel that may be silent for so long.
+    pub(crate) fn tunnel(&mut self, patience: Duration) {
+        self.tunnel_patience = patience;
+        self.meter.tunnel.iter().for_each(|count| count.set(0));
+    }
+
+    /// What went over the connection.
+    pub(crate) fn meter(&self) -> Rc<Meter> {
+        Rc::clone(&self.meter)
+    }
+
     /// Has bytes read once more: they were taken from the socket, and whoever took them has left.
     pub(crate) fn put_back(&mut self, bytes: Bytes) {
         self.ahead = bytes;
@@ -90,7 +103,11 @@ impl ClientIo {
                 self.meter.head_bytes.set(0);
                 self.meter.in_line.set(true);
             }
-            Phase::Tunnel => self.clock.enter(Phase::Tunnel, self.tunnel_patience),
+            Phase::Tunnel => {
+                let [up, _] = &self.meter.tunnel;
+                up.set(up.get() + piece.len() as u64);
+                self.clock.enter(Phase::Tunnel, self.tunnel_patience);
+            }
             Phase::Head
             | Phase::Judge
             | Phase::Connect
@@ -115,6 +132,17 @@ impl ClientIo {
             self.moved();
         }
         polled
+    }
+
+    fn wrote(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = polled
+            && self.clock.phase() == Phase::Tunnel
+        {
+            let [_, down] = &self.meter.tunnel;
+            down.set(down.get() + count as u64);
+            self.clock.enter(Phase::Tunnel, self.tunnel_patience);
+        }
+        self.written(polled)
     }
 
     #[cold]
@@ -197,7 +225,7 @@ impl AsyncWrite for ClientIo {
             ClientStream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             ClientStream::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
         };
-        this.written(polled)
+        this.wrote(polled)
     }
 
     fn poll_write_vectored(
@@ -210,7 +238,7 @@ impl AsyncWrite for ClientIo {
             ClientStream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             ClientStream::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
         };
-        this.written(polled)
+        this.wrote(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
