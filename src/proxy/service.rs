@@ -852,7 +852,8 @@ fn identity_headers(
     let wanted = &site.headers_to_upstream;
     let mut set = Vec::new();
     let mut put = |name: &Option<HeaderName>, value: &str| {
-        if let (Some(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
+        // UTF-8 as it is, so that a name of any script arrives; control characters make no header.
+        if let (Some(name), Ok(value)) = (name, HeaderValue::from_bytes(value.as_bytes())) {
             set.push((name.clone(), value));
         }
     };
@@ -863,7 +864,13 @@ fn identity_headers(
     }
     if let Some(person) = person {
         put(&wanted.user, &person.principal.user);
-        put(&wanted.roles, &person.principal.roles.join(","));
+        // A role that holds the separator would be read as two that nobody granted.
+        let plain = |role: &&str| !role.contains(|c: char| c == ',' || c.is_control());
+        let roles = person.principal.roles.iter().map(|role| &**role);
+        let roles: Vec<&str> = roles.filter(plain).collect();
+        if !roles.is_empty() {
+            put(&wanted.roles, &roles.join(","));
+        }
         for (path, name) in &wanted.claims {
             if let Some(text) = claim(&person.principal.claims, path) {
                 put(&Some(name.clone()), &text);

@@ -4,12 +4,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustls::version::TLS13;
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::certs::certs;
 use crate::support::client::request;
 use crate::support::gate::front;
-use crate::support::{Client, End, Gate, Origin, Then, eventually, open};
+use crate::support::{Client, End, Gate, Origin, Then, eventually, open, tokens};
 
 #[test]
 fn announced_method_is_judged_only_where_we_answer_the_preflight() {
@@ -89,6 +90,49 @@ fn told_host_chooses_no_site() {
         Some("public.test"),
         "the host that was judged"
     );
+}
+
+#[test]
+fn role_with_a_comma_is_not_two_roles_upstream() {
+    let origin = Origin::start();
+    let folder = TempDir::new().unwrap();
+    tokens::write(folder.path());
+    let config = format!(
+        "{}[identity.hs]\njwt = {{ issuer = \"heldout\", audience = \"proxy\", secret = \"${{file:jwt-hs.secret}}\", algorithms = [\"HS256\"], roles = \"roles\" }}\n\
+         [[site]]\nhost = [\"*\"]\nupstream = \"app\"\nidentity = [\"hs\"]\nallow = [{{ auth = \"hs\" }}]\n\
+         headers_to_upstream = {{ user = \"X-User\", roles = \"X-Roles\" }}\n",
+        front(&origin)
+    );
+    let gate = Gate::start_in(folder, &config);
+    for (sub, roles, want, why) in [
+        (
+            "eve",
+            json!(["guest,admin", "staff"]),
+            Some("staff"),
+            "not among them",
+        ),
+        ("eve", json!(["guest,admin"]), None, "and nothing is left"),
+        (
+            "eve",
+            json!(["gu\r\nX-Roles: admin", "staff"]),
+            Some("staff"),
+            "nor a field of its own",
+        ),
+        (
+            "j\u{e9}r\u{f4}me",
+            json!(["staff"]),
+            Some("staff"),
+            "a name of any script",
+        ),
+    ] {
+        let claims = tokens::staff_but(json!({ "sub": sub, "roles": roles }));
+        let bearer = format!("Authorization: Bearer {}", tokens::hs(&claims));
+        gate.connect().ask("GET /x", &[&bearer]).is(200);
+        let seen = origin.last();
+        assert_eq!(seen.header("x-roles"), want, "{why}");
+        let user: String = sub.bytes().map(char::from).collect();
+        assert_eq!(seen.header("x-user"), Some(user.as_str()), "{why}");
+    }
 }
 
 #[test]
@@ -192,10 +236,11 @@ fn body_of_a_refused_request_is_not_taken_for_a_head() {
     );
 }
 
-const LARGE: usize = 24 << 20;
+/// As large as a fixed answer may be, and too large for the sockets' buffers.
+const LARGE: usize = 8 << 20;
 
-/// A gate that answers `/large` by itself, over TLS as well, and lets nobody idle for long.
-fn large() -> (Gate, Origin) {
+/// A gate that answers `/large` by itself, over TLS as well.
+fn large(limits: &str) -> (Gate, Origin) {
     let origin = Origin::start();
     let folder = TempDir::new().unwrap();
     certs().write(folder.path());
@@ -208,7 +253,7 @@ fn large() -> (Gate, Origin) {
     let gate = Gate::start_in(
         folder,
         &format!(
-            "[server.limits]\nidle_timeout = \"1s\"\nheader_timeout = \"1s\"\nconnections = 1\n{config}[[site]]\nhost = [\"*\"]\nupstream = \"app\"\n\
+            "[server.limits]\n{limits}\n{config}[[site]]\nhost = [\"*\"]\nupstream = \"app\"\n\
              [[site.route]]\npath = \"/**\"\nallow = \"anyone\"\n[[site.route]]\npath = \"/large\"\nrespond = {{ status = 200, file = \"large\" }}\n"
         ),
     );
@@ -217,24 +262,57 @@ fn large() -> (Gate, Origin) {
 
 #[test]
 fn client_that_reads_slowly_gets_its_whole_answer() {
-    let (gate, _origin) = large();
-    let mut client = gate.connect();
-    client.send(request("GET /large", &[], b""));
-    client.response_head().is(200);
-    let mut left = LARGE;
-    while left > 0 {
-        let piece = left.min(1 << 20);
-        client.take(piece);
-        left -= piece;
-        // In all far longer than anybody may idle, but never that long at once.
-        thread::park_timeout(Duration::from_millis(100));
+    for limits in ["", "idle_timeout = \"1s\""] {
+        let (gate, _origin) = large(limits);
+        let mut client = gate.connect();
+        client.send(request("GET /large", &[], b""));
+        client.response_head().is(200);
+        // Longer than a connection may idle before it is put aside, or in all longer than it may idle at all.
+        let (pieces, pause) = if limits.is_empty() {
+            (2, 4000)
+        } else {
+            (16, 300)
+        };
+        for _ in 0..pieces {
+            thread::park_timeout(Duration::from_millis(pause));
+            client.take(LARGE / pieces);
+        }
+        if limits.is_empty() {
+            client.ask("GET /small", &[]).is(200);
+        }
     }
-    drop(client);
+}
+
+#[test]
+fn rest_of_a_body_never_becomes_a_request() {
+    let origin = Origin::scripted(|exchange| {
+        if exchange.seen.method != "POST" {
+            return Then::Usual;
+        }
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        exchange.read_body();
+        Then::Next
+    });
+    let gate = Gate::start(&open(&origin));
+    let smuggled = request("GET /smuggled", &[], b"");
+    let mut client = gate.connect();
+    let length = format!("Content-Length: {}", smuggled.len());
+    client.send(request("POST /x", &[&length], b""));
+    client.response("POST").is(200);
+    // Longer than a connection may idle before it is put aside.
+    client.stands_for(Duration::from_secs(4));
+    client.send(&smuggled);
+    drop(client.try_response("GET", Duration::from_secs(1)));
+    assert!(
+        origin.seen().iter().all(|seen| seen.target == "/x"),
+        "{:?}",
+        origin.seen()
+    );
 }
 
 #[test]
 fn client_that_does_not_read_gives_its_place_up() {
-    let (gate, _origin) = large();
+    let (gate, _origin) = large("idle_timeout = \"1s\"\nheader_timeout = \"1s\"\nconnections = 1");
     let freed = |what: &str| {
         eventually(what, || {
             let mut next = gate.connect();
