@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::sync::oneshot;
@@ -49,6 +50,8 @@ pub struct Connection {
 pub struct Tunnel {
     /// Brings the upstream's end.
     pub upstream: oneshot::Receiver<Upgraded>,
+    /// How long it may be silent.
+    pub patience: Duration,
     /// The record, closed when the tunnel ends.
     pub exchange: Box<Exchange>,
 }
