@@ -65,7 +65,11 @@ pub fn run(args: &CheckArgs) -> ExitCode {
         text.push('\n');
     }
     let findings = loaded.report.count(Severity::Finding) > 0;
-    let word = if findings { "valid, with findings" } else { "ok" };
+    let word = if findings {
+        "valid, with findings"
+    } else {
+        "ok"
+    };
     text.push_str(&format!("{name}: {word} ({})\n", counts(&loaded)));
     let printed = super::print(&text);
     answer(&loaded).map_or(printed, ExitCode::from)

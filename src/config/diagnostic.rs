@@ -244,7 +244,13 @@ impl Report {
     /// `3 errors, 1 warning`.
     #[must_use]
     pub fn summary(&self) -> String {
-        let counts = [Severity::Error, Severity::Finding, Severity::Warning, Severity::Note].map(|severity| {
+        let counts = [
+            Severity::Error,
+            Severity::Finding,
+            Severity::Warning,
+            Severity::Note,
+        ]
+        .map(|severity| {
             let plural = if self.count(severity) == 1 { "" } else { "s" };
             (self.count(severity), format!("{severity}{plural}"))
         });

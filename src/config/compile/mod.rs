@@ -8,8 +8,8 @@ pub mod denial;
 mod files;
 pub mod geoip;
 pub mod identity;
-pub mod listener;
 mod list;
+pub mod listener;
 #[cfg(test)]
 mod policy_tests;
 pub mod rules;
