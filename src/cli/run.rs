@@ -84,7 +84,7 @@ fn input(args: &RunArgs) -> (Input, What) {
         return (
             Input::Text {
                 name: "--to".into(),
-                text: text.into(),
+                text,
                 folder: PathBuf::from("."),
             },
             What::Front,

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::Diagnostic;
 
-/// Which file of a load; an index into [`super::Context::files`].
+/// Which file of a load; an index into the files of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct FileId(pub u16);
 

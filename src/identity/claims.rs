@@ -75,13 +75,13 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn map(value: Value) -> Map<String, Value> {
+    fn map(value: &Value) -> Map<String, Value> {
         value.as_object().unwrap().clone()
     }
 
     #[test]
     fn a_path_finds_nested_and_dotted_names() {
-        let claims = map(json!({
+        let claims = map(&json!({
             "realm_access": { "roles": ["a"] },
             "https://app.example/roles": ["b"],
             "a.b": "literal", "a": { "b": "nested" },
@@ -114,7 +114,7 @@ mod tests {
             ),
             (json!("read  write read"), vec!["read", "write"]),
         ] {
-            let got = roles(&map(json!({ "r": value })), "r");
+            let got = roles(&map(&json!({ "r": value })), "r");
             let got: Vec<&str> = got.iter().map(|role| &**role).collect();
             assert_eq!(got, want, "{value}");
         }

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use thiserror::Error;
 
-use super::Policy;
-use super::condition::{Condition, Matcher};
+use super::condition::Matcher;
 use super::decision::{Place, SiteId};
 use super::draft::PathReading;
 use super::pattern::Reading;
+use super::{Policy, Route};
 use crate::value::host::HostPattern;
 use crate::value::path::Target;
 
@@ -74,9 +74,7 @@ impl Policy {
     pub fn locate(&self, host: &str, target: &Target<'_>) -> Result<Place, Ambiguous> {
         let id = self.hosts.find(host);
         let Some((id, site)) = id.and_then(|id| Some((id, self.site(id)?))) else {
-            if !(target.is_plain() && self.plain)
-                && differs(&self.conditions(Place::default()), target)
-            {
+            if !(target.is_plain() && self.plain) && self.differs(Place::default(), target) {
                 return Err(Ambiguous);
             }
             return Ok(Place::default());
@@ -91,33 +89,27 @@ impl Policy {
             PathReading::Lenient => !(target.is_plain() && self.plain && site.plain),
         };
         if compared
-            && (site.index.owner(target, Reading::Lenient) != route
-                || differs(&self.conditions(place), target))
+            && (site.index.owner(target, Reading::Lenient) != route || self.differs(place, target))
         {
             return Err(Ambiguous);
         }
         Ok(place)
     }
 
-    /// Every condition that may judge a request at a place.
-    fn conditions(&self, place: Place) -> Vec<&Condition> {
+    /// Whether a `path` test of a rule that may judge a request at a place answers differently for the two readings.
+    fn differs(&self, place: Place, target: &Target<'_>) -> bool {
         let denies = self.denies_at(place).map(|deny| &deny.condition);
-        let allows = self.route_at(place).map(|route| route.allows());
+        let allows = self.route_at(place).map(Route::allows);
         let allows = allows.into_iter().flatten().map(|allow| &allow.condition);
-        denies.chain(allows).collect()
+        let mut differs = false;
+        for condition in denies.chain(allows) {
+            condition.every_test(&mut |test| {
+                if let Matcher::Path(path) = &test.matcher {
+                    differs |= path.matches(target, Reading::Strict)
+                        != path.matches(target, Reading::Lenient);
+                }
+            });
+        }
+        differs
     }
-}
-
-/// Whether a `path` test answers differently for the two readings.
-fn differs(conditions: &[&Condition], target: &Target<'_>) -> bool {
-    let mut differs = false;
-    for condition in conditions {
-        condition.every_test(&mut |test| {
-            if let Matcher::Path(path) = &test.matcher {
-                differs |=
-                    path.matches(target, Reading::Strict) != path.matches(target, Reading::Lenient);
-            }
-        });
-    }
-    differs
 }

@@ -10,7 +10,7 @@
 //! - [`decision`]: what it concludes.
 //! - [`condition`], with [`address`], [`claim`], [`pattern`], [`role`], [`text`], [`time`]: what rules ask of the facts.
 //! - [`draft`]: a policy before its indexes are built; `config::compile` writes it.
-//! - [`locate`], [`evaluate`]: the engine.
+//! - `locate`, `evaluate`: the engine.
 //! - [`simulate`]: a request that nobody sent, for policy tests.
 
 use std::sync::Arc;

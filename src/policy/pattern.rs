@@ -2,7 +2,7 @@
 //!
 //! A pattern is read as a request's path is: strictly, and reduced for the lenient reading (DESIGN section 4, step 2).
 //! Ranks are in GRAMMAR: segment by segment from the left, literal before `*` before the end of the pattern before `**`.
-//! [`Routes`] finds the highest-ranking route of a site by walking a trie in just that order.
+//! `Routes` finds the highest-ranking route of a site by walking a trie in just that order.
 
 use std::fmt;
 use std::sync::Arc;

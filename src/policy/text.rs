@@ -1,6 +1,6 @@
 //! Tests on texts that a client sends: header fields, query parameters, cookies.
 //!
-//! Several occurrences of one name: where a match helps the client all must match, where it hurts any ([`Side`]).
+//! Several occurrences of one name: where a match helps the client all must match, where it hurts any (`Side`).
 //! A regular expression is searched for anywhere in the value, as nginx and Caddy do, unless it is anchored; a glob and a
 //! plain value speak of the whole value.
 

@@ -9,11 +9,13 @@ use http::HeaderValue;
 use tokio::sync::oneshot;
 
 use super::exchange::Exchange;
+use super::service::address_value;
 use crate::policy::facts::{Scheme, TlsFacts};
 use crate::snapshot::Listener;
 use crate::snapshot::tls::ServerTls;
 use crate::upstream::Clock;
 use crate::upstream::forward::Upgraded;
+use crate::value::cidr::canonical;
 
 /// The facts of one connection, gathered once.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub struct Connection {
     pub listener: Arc<Listener>,
     /// TLS facts, where it is TLS.
     pub tls: Option<TlsFacts>,
+    /// The subject of a verified client certificate (RFC 4514), for the log.
+    pub subject: Option<Arc<str>>,
     /// The listener's certificates, as they were at the handshake.
     pub certificates: Option<Arc<ServerTls>>,
     /// The server name that the client asked for (RFC 6066 §3).
@@ -50,6 +54,13 @@ pub struct Tunnel {
 }
 
 impl Connection {
+    /// Puts the source that a trusted PROXY header names in the peer's place.
+    pub fn introduce(&mut self, source: SocketAddr) {
+        self.peer = SocketAddr::new(canonical(source.ip()), source.port());
+        self.peer_address = self.peer.ip();
+        self.peer_value = address_value(self.peer_address);
+    }
+
     /// `https` on TLS, else `http`.
     #[must_use]
     pub const fn scheme(&self) -> Scheme {

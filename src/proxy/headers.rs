@@ -3,7 +3,7 @@
 //! One scan over the names finds everything to remove: hop-by-hop fields (RFC 9110 §7.6.1), what `Connection` names, and the
 //! forwarding, identity and override headers that a client may never send (GRAMMAR), their look-alikes with `_` or `.` too.
 
-use http::header::{CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue, UPGRADE};
+use http::header::{CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue, TRAILER, UPGRADE};
 use smallvec::SmallVec;
 
 use super::intake::has_token;
@@ -36,11 +36,11 @@ pub fn strip_request(headers: &mut HeaderMap, extra: &[HeaderName], hop: Hop) {
     }
 }
 
-/// Strips a response head.
+/// Strips a response head. `Trailer` stays: trailers pass, and hyper sends only those that it announces.
 pub fn strip_response(headers: &mut HeaderMap, hop: Hop) {
     let mut gone = named_by_connection(headers);
     for name in headers.keys() {
-        if hop_by_hop(name) {
+        if hop_by_hop(name) && name != TRAILER {
             gone.push(name.clone());
         }
     }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
-use http::uri::Authority;
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
 use crate::snapshot::Limits;
@@ -55,6 +55,20 @@ pub fn read<'r>(parts: &'r Parts, limits: &Limits) -> Result<Intake<'r>, Failure
     })
 }
 
+/// Gives an absolute form without a path its `/` (RFC 9112 §3.2.1): `http://app.test?q` is judged and forwarded as `/?q`.
+pub fn complete(uri: &mut Uri) {
+    let raw = uri.path_and_query().map(PathAndQuery::as_str);
+    let Some(query) = raw.filter(|raw| raw.starts_with('?')) else {
+        return;
+    };
+    let path = PathAndQuery::try_from(format!("/{query}"));
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = path.ok();
+    if let Ok(whole) = Uri::from_parts(parts) {
+        *uri = whole;
+    }
+}
+
 /// The target in origin form.
 fn target_of<'u>(uri: &'u Uri, method: &Method) -> Result<&'u str, Failure> {
     let Some(target) = uri.path_and_query() else {
@@ -79,33 +93,42 @@ fn host_of(parts: &Parts) -> Result<(Option<HeaderValue>, Cow<'_, str>), Failure
         return Err(Failure::Malformed("two-hosts"));
     }
     let named = field
-        .map(|value| judged(value.to_str().unwrap_or_default()))
+        .map(|value| read_host(value.to_str().unwrap_or_default()))
         .transpose()?;
     let Some(authority) = parts.uri.authority() else {
         // HTTP/1.0 knows requests without a host; they belong to no site but `*`.
         if field.is_none() && parts.version >= Version::HTTP_11 {
             return Err(Failure::Malformed("no-host"));
         }
-        return Ok((field.cloned(), named.unwrap_or_default()));
+        let host = named.map(|named| named.host).unwrap_or_default();
+        return Ok((field.cloned(), host));
     };
     let absolute = absolute_host(authority)?;
     if field.is_none() && parts.version == Version::HTTP_11 {
         return Err(Failure::Malformed("no-host"));
     }
-    if named.is_some_and(|named| named != absolute) {
+    let port = match parts.uri.scheme_str() {
+        Some("https") => 443,
+        Some("http") | None => 80,
+        Some(_) => return Err(Failure::Malformed("scheme")),
+    };
+    let same = |named: &host::Authority<'_>| {
+        named.host == absolute.host && named.port.unwrap_or(port) == absolute.port.unwrap_or(port)
+    };
+    if !named.as_ref().is_none_or(same) {
         return Err(Failure::Malformed("two-hosts"));
     }
     let value = HeaderValue::from_str(authority.as_str())
         .ok()
         .ok_or(Failure::Malformed("host"))?;
-    Ok((Some(value), absolute))
+    Ok((Some(value), absolute.host))
 }
 
-fn absolute_host(authority: &Authority) -> Result<Cow<'_, str>, Failure> {
+fn absolute_host(authority: &Authority) -> Result<host::Authority<'_>, Failure> {
     if authority.as_str().contains('@') {
         return Err(Failure::Malformed("userinfo"));
     }
-    judged(authority.as_str())
+    read_host(authority.as_str())
 }
 
 /// A host as policy judges it; what a trusted peer names is read in the same way.
@@ -113,11 +136,12 @@ fn absolute_host(authority: &Authority) -> Result<Cow<'_, str>, Failure> {
 /// # Errors
 /// [`Failure::Malformed`] where the text is no host.
 pub fn judged(text: &str) -> Result<Cow<'_, str>, Failure> {
+    read_host(text).map(|authority| authority.host)
+}
+
+fn read_host(text: &str) -> Result<host::Authority<'_>, Failure> {
     let authority = host::Authority::read(text);
-    authority
-        .map(|authority| authority.host)
-        .ok()
-        .ok_or(Failure::Malformed("host"))
+    authority.ok().ok_or(Failure::Malformed("host"))
 }
 
 /// Framing that two parsers may read differently. hyper refuses most of it before us; what it tolerates is refused here.

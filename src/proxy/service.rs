@@ -99,9 +99,10 @@ impl hyper::service::Service<Request<Incoming>> for GateService {
 
     // One box a request, here at the outermost seam: hyper wants the future unpinnable, and boxing per step costs five times as much.
     fn call(&self, request: Request<Incoming>) -> Answering {
+        // The record opens here and not in the future: a client may be gone before that is polled for the first time.
+        let opened = self.gate.open(&self.connection, request);
         let gate = Rc::clone(&self.gate);
-        let connection = Rc::clone(&self.connection);
-        Box::pin(async move { gate.serve(&connection, request).await })
+        Box::pin(async move { gate.serve(opened).await })
     }
 }
 
@@ -116,18 +117,33 @@ impl Gate {
         lease
     }
 
-    async fn serve(
-        self: Rc<Self>,
-        connection: &Rc<Connection>,
-        request: Request<Incoming>,
-    ) -> Result<Response<GateBody>, Stop> {
+    /// Step 1.
+    fn open(self: &Rc<Self>, connection: &Rc<Connection>, request: Request<Incoming>) -> Opened {
         let lease = self.lease();
         connection.clock.enter(Phase::Judge, JUDGE_PATIENCE);
-        let (parts, incoming) = request.into_parts();
-        let ids = Ids::of(&parts.headers, lease.trust.trusts(connection.peer_address));
-        let mut exchange =
-            Exchange::open(&self, connection, &lease, &parts, ids.request_id.clone());
+        let (mut parts, incoming) = request.into_parts();
+        intake::complete(&mut parts.uri);
+        let trusted = lease.trust.trusts(connection.peer_address);
+        let ids = Ids::of(&parts.headers, trusted);
+        let mut exchange = Exchange::open(self, connection, &lease, &parts, ids.request_id.clone());
         exchange.record.trace_id = Some(ids.trace_id);
+        Opened {
+            parts,
+            incoming,
+            ids,
+            exchange,
+        }
+    }
+
+    async fn serve(self: Rc<Self>, opened: Opened) -> Result<Response<GateBody>, Stop> {
+        let Opened {
+            parts,
+            incoming,
+            ids,
+            mut exchange,
+        } = opened;
+        let lease = exchange.lease.clone();
+        let connection = &Rc::clone(exchange.connection());
         let started = Instant::now();
         let outcome = self.decide(connection, &lease, &parts, &mut exchange).await;
         exchange.record.policy_duration = Some(started.elapsed());
@@ -206,10 +222,10 @@ impl Gate {
         let first = case.first(announced.as_ref().unwrap_or(&parts.method), record);
         let refused_already =
             matches!(first, First::Decided(decision) if decision.verdict != Verdict::Allow);
-        if !refused_already {
-            if let Some(response) = unasked(&case, site, &judged_host, parts, record) {
-                return response.map(Step::Answer);
-            }
+        if !refused_already
+            && let Some(response) = unasked(&case, site, &judged_host, parts, record)
+        {
+            return response.map(Step::Answer);
         }
         let Judged {
             decision,
@@ -464,6 +480,14 @@ impl Gate {
         edit_response(&mut head.headers, &exchange.lease);
         Response::from_parts(head, GateBody::whole(body, Some(exchange), patience))
     }
+}
+
+/// A request whose record is open.
+struct Opened {
+    parts: Parts,
+    incoming: Incoming,
+    ids: Ids,
+    exchange: Box<Exchange>,
 }
 
 /// What `decide` came to.

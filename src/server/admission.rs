@@ -41,19 +41,11 @@ impl Admission {
                 peer: None,
             });
         }
-        let mut by_peer = self.by_peer.lock();
-        let count = by_peer.entry(peer).or_insert(0);
-        if *count >= limits.connections_per_client {
-            drop(by_peer);
-            self.open.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        *count += 1;
-        drop(by_peer);
-        Some(Admitted {
+        let mut admitted = Admitted {
             admission: Arc::clone(self),
-            peer: Some(peer),
-        })
+            peer: None,
+        };
+        admitted.stands_for(peer, limits).then_some(admitted)
     }
 
     /// Connections open now.
@@ -63,10 +55,23 @@ impl Admission {
     }
 }
 
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.admission.open.fetch_sub(1, Ordering::Relaxed);
-        let Some(peer) = self.peer else { return };
+impl Admitted {
+    /// Counts the place for this client from now on; `false` where it has as many as one client may.
+    pub(crate) fn stands_for(&mut self, client: IpAddr, limits: &Limits) -> bool {
+        self.give_back();
+        let mut by_peer = self.admission.by_peer.lock();
+        let count = by_peer.entry(client).or_insert(0);
+        if *count >= limits.connections_per_client {
+            return false;
+        }
+        *count += 1;
+        drop(by_peer);
+        self.peer = Some(client);
+        true
+    }
+
+    fn give_back(&mut self) {
+        let Some(peer) = self.peer.take() else { return };
         let mut by_peer = self.admission.by_peer.lock();
         if let Some(count) = by_peer.get_mut(&peer) {
             *count -= 1;
@@ -74,6 +79,13 @@ impl Drop for Admitted {
                 by_peer.remove(&peer);
             }
         }
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.give_back();
+        self.admission.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -128,6 +140,19 @@ mod tests {
             "a place given back"
         );
         drop((second, third));
+        assert_eq!(admission.open(), 0);
+        let of_balancer = |client| {
+            let mut place = admission.admit(two, true, &limits).unwrap();
+            place.stands_for(client, &limits).then_some(place)
+        };
+        let places = [of_balancer(one), of_balancer(one)];
+        assert!(
+            places.iter().all(Option::is_some),
+            "a balancer names its client"
+        );
+        assert!(of_balancer(one).is_none(), "one more of the same client");
+        drop(places);
+        assert!(of_balancer(one).is_some(), "a place given back");
         assert_eq!(admission.open(), 0);
     }
 }

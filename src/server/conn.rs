@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,11 +16,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::io::{ClientIo, ClientStream, Meter};
+use super::proxy_protocol::{self, Header};
 use super::worker::Worker;
-use super::{refused, tunnel};
+use super::{idle, refused, subject, tunnel};
 use crate::policy::facts::{TlsFacts, TlsVersion};
 use crate::proxy::service::address_value;
-use crate::proxy::{Connection, GateService, Stop};
+use crate::proxy::{Connection, Gate, GateService, Stop};
 use crate::snapshot::{Limits, Listener};
 use crate::upstream::{Clock, Phase};
 use crate::value::cidr::canonical;
@@ -39,7 +41,7 @@ enum End {
 pub(crate) async fn serve(
     worker: Rc<Worker>,
     listener: Arc<Listener>,
-    socket: TcpStream,
+    mut socket: TcpStream,
     peer: SocketAddr,
 ) {
     let gate = Rc::clone(&worker.gate);
@@ -53,6 +55,7 @@ pub(crate) async fn serve(
         peer_value: address_value(peer.ip()),
         listener: Arc::clone(&listener),
         tls: None,
+        subject: None,
         certificates: listener.tls.clone(),
         sni: None,
         clock: Rc::clone(&clock),
@@ -63,18 +66,34 @@ pub(crate) async fn serve(
     drop(socket.set_nodelay(true));
     let trusted = lease.trust.trusts(peer.ip());
     drop(lease);
-    let Some(admitted) = worker.admission.admit(peer.ip(), trusted, &limits) else {
-        refused::log(&gate, &connection, Failure::Overloaded, 0);
-        if listener.tls.is_none() {
-            turn_away(socket).await;
-        }
+    if listener.proxy_protocol && !trusted {
+        // Whoever it is, its word about others counts for nothing, and it may not pass as a client either.
+        refused::log(&gate, &connection, NO_INTRODUCTION, 0);
         return;
+    }
+    let Some(mut admitted) = worker.admission.admit(peer.ip(), trusted, &limits) else {
+        return crowded(&gate, &connection, socket).await;
     };
+    if listener.proxy_protocol {
+        match introduced(&gate, &connection, &mut socket).await {
+            None => return,
+            Some(Header::Peer) => {}
+            Some(Header::Source(source)) => {
+                connection.introduce(source);
+                let source = connection.peer_address;
+                let trusted = gate.lease().trust.trusts(source);
+                if !trusted && !admitted.stands_for(source, &limits) {
+                    return crowded(&gate, &connection, socket).await;
+                }
+            }
+        }
+    }
     let stream = match &listener.tls {
         None => ClientStream::Tcp(socket),
         Some(tls) => {
-            let accepting = TlsAcceptor::from(Arc::clone(&tls.config)).accept(socket);
-            match tokio::time::timeout(limits.header_timeout, accepting).await {
+            // Boxed: a handshake needs room that the connection's long life does not.
+            let accepting = Box::pin(TlsAcceptor::from(Arc::clone(&tls.config)).accept(socket));
+            match tokio::time::timeout_at(clock.deadline().into(), accepting).await {
                 Ok(Ok(stream)) => {
                     let (_, session) = stream.get_ref();
                     connection.tls = Some(TlsFacts {
@@ -86,15 +105,17 @@ pub(crate) async fn serve(
                             .peer_certificates()
                             .is_some_and(|chain| !chain.is_empty()),
                     });
+                    let shown = session.peer_certificates().and_then(<[_]>::first);
+                    connection.subject = shown.and_then(subject::of).map(Arc::from);
                     connection.sni = session.server_name().map(Box::from);
                     ClientStream::Tls(Box::new(stream))
                 }
                 Ok(Err(error)) => {
-                    tracing::debug!(%peer, %error, "TLS handshake failed");
+                    tracing::debug!(peer = %connection.peer, %error, "TLS handshake failed");
                     return;
                 }
                 Err(_late) => {
-                    tracing::debug!(%peer, "TLS handshake late");
+                    tracing::debug!(peer = %connection.peer, "TLS handshake late");
                     return;
                 }
             }
@@ -105,6 +126,35 @@ pub(crate) async fn serve(
     drop(admitted);
 }
 
+/// What a trusted peer's PROXY protocol header says; `None` where the connection must be closed, which has been logged.
+async fn introduced(
+    gate: &Gate,
+    connection: &Connection,
+    socket: &mut TcpStream,
+) -> Option<Header> {
+    let mut seen = 0;
+    let reading = proxy_protocol::read(socket, &mut seen);
+    let outcome = tokio::time::timeout_at(connection.clock.deadline().into(), reading).await;
+    match outcome {
+        Ok(Ok(header)) => return Some(header),
+        Ok(Err(error)) => tracing::debug!(peer = %connection.peer, %error, "not introduced"),
+        Err(_late) => tracing::debug!(peer = %connection.peer, "introduced too late"),
+    }
+    // Balancers also open and close connections only to see whether somebody listens.
+    if seen > 0 {
+        refused::log(gate, connection, NO_INTRODUCTION, seen as u64);
+    }
+    None
+}
+
+/// Turns a client away for whom there is no room.
+async fn crowded(gate: &Gate, connection: &Connection, socket: TcpStream) {
+    refused::log(gate, connection, Failure::Overloaded, 0);
+    if connection.listener.tls.is_none() {
+        turn_away(socket).await;
+    }
+}
+
 async fn http(
     worker: &Rc<Worker>,
     connection: Rc<Connection>,
@@ -113,7 +163,7 @@ async fn http(
 ) {
     let clock = Rc::clone(&connection.clock);
     let meter = Rc::new(Meter::default());
-    let io = ClientIo::new(
+    let mut io = ClientIo::new(
         stream,
         Rc::clone(&clock),
         Rc::clone(&meter),
@@ -121,20 +171,39 @@ async fn http(
         limits.header_timeout,
         limits.stream_idle_timeout,
     );
-    let service = GateService::new(Rc::clone(&worker.gate), Rc::clone(&connection));
-    let mut driven = http1::Builder::new()
-        .header_read_timeout(None)
-        .max_headers(limits.header_count)
-        .max_buf_size(limits.header_size.max(HYPER_BUFFER_MIN))
-        .serve_connection(TokioIo::new(io), service);
-    let end = drive(worker, &clock, &mut driven).await;
-    let parts = driven.into_parts();
-    let mut io = parts.io.into_inner();
+    let (end, read) = loop {
+        let service = GateService::new(Rc::clone(&worker.gate), Rc::clone(&connection));
+        let mut driven = Box::new(
+            http1::Builder::new()
+                .header_read_timeout(None)
+                .max_headers(limits.header_count)
+                .max_buf_size(limits.header_size.max(HYPER_BUFFER_MIN))
+                .serve_connection(TokioIo::new(io), service),
+        );
+        let end = drive(worker, &clock, &mut driven).await;
+        let parts = driven.into_parts();
+        io = parts.io.into_inner();
+        let parked = matches!(end, End::Late(Phase::Idle)) && Instant::now() < clock.idle_until();
+        if !parked {
+            break (end, parts.read_buf);
+        }
+        let first = if parts.read_buf.is_empty() {
+            idle::wait(worker, &clock, &mut io).await
+        } else {
+            // The next head had begun to arrive with the last request.
+            clock.enter(Phase::Head, limits.header_timeout);
+            Some(parts.read_buf)
+        };
+        match first {
+            Some(bytes) => io.put_back(bytes),
+            None => break (end, Bytes::new()),
+        }
+    };
     match end {
         End::Over(Ok(())) => {
             let tunnel = connection.tunnel.take();
             if let Some(tunnel) = tunnel {
-                tunnel::run(io, parts.read_buf, tunnel, &clock).await;
+                Box::pin(tunnel::run(io, read, tunnel, &clock)).await;
                 return;
             }
         }
@@ -237,7 +306,7 @@ async fn linger(mut io: ClientIo, meter: &Meter) {
     if io.shutdown().await.is_err() || meter.ended.get() {
         return;
     }
-    let mut rest = [0_u8; 4096];
+    let mut rest = vec![0_u8; 4096];
     let reading = async {
         let mut total = 0;
         while total < LINGER_BYTES {
@@ -255,6 +324,8 @@ async fn turn_away(mut socket: TcpStream) {
     drop(tokio::time::timeout(LINGER, socket.shutdown()).await);
 }
 
+/// A connection to a listener with `proxy_protocol` that says nobody's name, or may not.
+const NO_INTRODUCTION: Failure = Failure::Malformed("proxy_protocol");
 /// hyper refuses smaller read buffers.
 const HYPER_BUFFER_MIN: usize = 8192;
 /// What a closing connection may still send before it is cut.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -42,6 +43,8 @@ pub(crate) struct ClientIo {
     fragment: Rc<Cell<bool>>,
     head_patience: Duration,
     tunnel_patience: Duration,
+    /// Bytes that were read already, to be read again first.
+    ahead: Bytes,
 }
 
 impl ClientIo {
@@ -62,7 +65,13 @@ impl ClientIo {
             fragment,
             head_patience,
             tunnel_patience,
+            ahead: Bytes::new(),
         }
+    }
+
+    /// Has bytes read once more: they were taken from the socket, and whoever took them has left.
+    pub(crate) fn put_back(&mut self, bytes: Bytes) {
+        self.ahead = bytes;
     }
 
     fn read(&self, piece: &[u8]) {
@@ -117,6 +126,11 @@ impl AsyncRead for ClientIo {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if !this.ahead.is_empty() {
+            let length = this.ahead.len().min(buf.remaining());
+            buf.put_slice(&this.ahead.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let room = buf.remaining();
         let polled = match &mut this.stream {

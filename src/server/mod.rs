@@ -3,16 +3,22 @@
 //! - [`worker`]: one thread with its own runtime, connections, pools and log buffer.
 //! - [`accept`]: takes connections from listeners that all workers share.
 //! - [`conn`]: owns one connection: TLS, HTTP/1.1, deadlines, tunnels, and what hyper's parser refused.
+//! - [`idle`]: a connection between two requests, without buffers.
 //! - [`admission`]: how many connections there may be.
-//! - [`socket`]: binding.
+//! - [`proxy_protocol`]: who is behind a balancer that opened a connection.
+//! - [`socket`] binds.
+//! - `subject`: the name in a client certificate, for the log.
 //!
 //! Nothing here judges a request; the gate (`proxy`) does.
 
 pub mod accept;
 pub mod admission;
 pub mod conn;
+pub mod idle;
 pub mod io;
+pub mod proxy_protocol;
 pub mod refused;
 pub mod socket;
+mod subject;
 pub mod tunnel;
 pub mod worker;

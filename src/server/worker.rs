@@ -2,7 +2,7 @@
 //! path but the snapshot and a few relaxed counters.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub enum Command {
 pub(crate) struct Worker {
     pub(crate) gate: Rc<Gate>,
     pub(crate) admission: Arc<Admission>,
-    clocks: RefCell<HashMap<u64, Rc<Clock>>>,
+    clocks: RefCell<BTreeMap<u64, Rc<Clock>>>,
     next: Cell<u64>,
     draining: Cell<bool>,
 }
@@ -131,7 +131,7 @@ async fn work(parts: Parts) {
         next: Cell::new(0),
         draining: Cell::new(false),
     });
-    let mut accepting: HashMap<ListenerKey, CancellationToken> = HashMap::new();
+    let mut accepting: BTreeMap<ListenerKey, CancellationToken> = BTreeMap::new();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -153,7 +153,7 @@ async fn work(parts: Parts) {
                     }
                 }
                 Some(Command::Drain) => {
-                    for (_, stop) in accepting.drain() {
+                    for stop in std::mem::take(&mut accepting).into_values() {
                         stop.cancel();
                     }
                     worker.drain();

@@ -153,7 +153,6 @@ impl ServerTls {
                     .with_cert_resolver(resolver);
                 // A resumed session skips the client's certificate, which may have expired or been revoked meanwhile.
                 config.session_storage = Arc::new(NoServerSessionStorage {});
-                config.send_tls13_tickets = 0;
                 config
             }
         };

@@ -35,6 +35,8 @@ pub enum Phase {
 pub struct Clock {
     phase: Cell<Phase>,
     deadline: Cell<Instant>,
+    /// When an idle connection is closed; its `deadline` comes earlier, when it is parked.
+    idle_until: Cell<Instant>,
     expired: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     requests: Cell<u64>,
@@ -47,6 +49,7 @@ impl Clock {
         Self {
             phase: Cell::new(Phase::Head),
             deadline: Cell::new(Instant::now() + head),
+            idle_until: Cell::new(Instant::now() + head),
             expired: Cell::new(false),
             waker: RefCell::new(None),
             requests: Cell::new(0),
@@ -64,7 +67,18 @@ impl Clock {
     /// Enters a phase that may last so long from `now` on: for callers that know the time already.
     pub fn enter_at(&self, phase: Phase, now: Instant, patience: Duration) {
         self.phase.set(phase);
-        self.deadline.set(now + patience);
+        if phase == Phase::Idle {
+            self.idle_until.set(now + patience);
+            self.deadline.set(now + patience.min(PARK_AFTER));
+        } else {
+            self.deadline.set(now + patience);
+        }
+    }
+
+    /// When an idle connection is closed.
+    #[must_use]
+    pub const fn idle_until(&self) -> Instant {
+        self.idle_until.get()
     }
 
     /// The phase now.
@@ -140,6 +154,9 @@ impl Clock {
         }
     }
 }
+
+/// A connection that has idled so long gives its buffers back and only waits for a byte.
+const PARK_AFTER: Duration = Duration::from_secs(2);
 
 /// A phase took too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

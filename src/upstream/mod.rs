@@ -1,6 +1,6 @@
 //! The way to the upstreams: connections, pools, and one request forwarded.
 //!
-//! - [`forward`] spends a permit: a pooled or new connection, the request, the response head, with bounds on every wait.
+//! - [`forward()`] spends a permit: a pooled or new connection, the request, the response head, with bounds on every wait.
 //! - [`pool`] keeps idle connections of one worker, last in first out; it outlives a reload that leaves the upstream as it was.
 //! - [`connect`] opens one connection (TCP, TLS, Unix socket, or the demo application in this process).
 //! - [`clock`] is the one deadline of a client connection, moved as the request moves on.

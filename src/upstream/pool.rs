@@ -62,9 +62,9 @@ impl Pools {
 
     /// Closes connections that have idled too long. Call about once a second.
     pub fn sweep(&self, now: Instant) {
-        for pool in self.by_upstream.borrow().values() {
+        self.by_upstream.borrow().values().for_each(|pool| {
             pool.idle.borrow_mut().retain_mut(|conn| conn.keep(now));
-        }
+        });
     }
 
     /// Closes every idle connection.

@@ -2,7 +2,7 @@
 //!
 //! Codes: `empty-condition`, `unless-nested`, `until-misplaced`, `expired`, `unknown-role`, `unknown-source`,
 //! `unknown-value`, `unknown-window`, `unknown-continent`, `unknown-subdivision`, `bad-host`, `bad-pattern`, `bad-regex`,
-//! `bad-glob`, `bad-method`, `bad-header-name`, `header-forbidden`, `fact-not-provided`, and those of [`super::sets`].
+//! `bad-glob`, `bad-method`, `bad-header-name`, `header-forbidden`, `fact-not-provided`, and those of `sets`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

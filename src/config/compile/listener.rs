@@ -25,6 +25,16 @@ pub(super) fn compile(root: &Table, cx: &mut Context) -> Vec<Arc<Listener>> {
             }
             (Some(settings), None) => secured(settings, cx),
         };
+        let introduced = table
+            .get("proxy_protocol")
+            .filter(|node| node.as_str() == Some("required"));
+        if let Some(node) = introduced
+            && nobody_trusted(root)
+        {
+            let message = "no proxy is trusted, so this listener refuses every connection";
+            let finding = Diagnostic::warning("nobody-trusted", node.span, message);
+            cx.say(finding.help("name the balancers in `[client] trusted_proxies`"));
+        }
         let Some(node) = table.get("address") else {
             continue;
         };
@@ -46,7 +56,7 @@ pub(super) fn compile(root: &Table, cx: &mut Context) -> Vec<Arc<Listener>> {
             tls,
             redirect_https: redirect_https.is_some(),
             reuseport: table.bool("reuseport").unwrap_or(false),
-            proxy_protocol: table.str("proxy_protocol") == Some("required"),
+            proxy_protocol: introduced.is_some(),
         }));
     }
     if root.tables("listener").next().is_none() {
@@ -63,6 +73,12 @@ fn secured(table: &Table, cx: &mut Context) -> Option<Arc<crate::snapshot::tls::
         cx.error("bad-tls", table.span, "these TLS settings cannot be used");
     }
     compiled
+}
+
+/// Whether `[client] trusted_proxies` is empty or absent.
+fn nobody_trusted(root: &Table) -> bool {
+    root.table("client")
+        .is_none_or(|client| client.many("trusted_proxies").next().is_none())
 }
 
 fn address(node: &Node, cx: &mut Context) -> Option<SocketAddr> {

@@ -17,8 +17,10 @@ use crate::policy::Policy;
 use crate::value::region::GeoFacts;
 
 fn context(text: &str) -> Context {
-    let mut cx = Context::default();
-    cx.now = "2026-11-23T09:00:00Z".parse().unwrap();
+    let mut cx = Context {
+        now: "2026-11-23T09:00:00Z".parse().unwrap(),
+        ..Context::default()
+    };
     cx.report.files.push(diagnostic::SourceFile {
         name: Arc::from("p.toml"),
         folder: PathBuf::new(),

@@ -2,10 +2,10 @@
 //!
 //! INVARIANT: sites are numbered in the order of `[[site]]`, routes in the order of `[[site.route]]`; a site-level `allow` is
 //! one more route `/**` at the end. The snapshot numbers them alike. Hosts on two sites, routes without answer or `allow`,
-//! and an `allow` beside a `/**` route are reported by [`super::site`](crate::config); here they only fail closed.
+//! and an `allow` beside a `/**` route are reported by the compile step `site`; here they only fail closed.
 //!
 //! Codes: `duplicate-rule`, `duplicate-route`, `equal-lenient-routes`, `bad-reason`, `empty-allow`, `user-without-auth`,
-//! `spoofable`, and those of [`super::condition`].
+//! `spoofable`, and those of `condition`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

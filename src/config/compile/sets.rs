@@ -1,6 +1,6 @@
-//! `[ip]`, `[country]`, `[asn]` and `[claim]`: values named once and used with `@`. `[time]` is in [`super::window`].
+//! `[ip]`, `[country]`, `[asn]` and `[claim]`: values named once and used with `@`. `[time]` is in `window`.
 //!
-//! A set may name other sets of its kind. A set of addresses may stand in a file ([`super::list`]) and may hold names
+//! A set may name other sets of its kind. A set of addresses may stand in a file (`list`) and may hold names
 //! (`dns:home.example.net`), which the control thread resolves.
 //!
 //! Codes: `unknown-set`, `set-cycle`, `reserved-name`, `empty-set`, `bad-address`, `host-bits`, `stale-name`,

@@ -53,8 +53,7 @@ const CONDITIONS: &[Key] = &[
         "claim",
         Kind::Named(&CLAIM),
         "claims by their quoted path: `claim.\"a.b\"`",
-    )
-    .not_yet("claim conditions"),
+    ),
     Key::optional("device", Kind::Named(&CLAIM), "facts about the device")
         .not_yet("device conditions"),
     Key::optional("method", TEXT_OR_TEXTS, "methods; `GET` covers `HEAD`"),
@@ -120,7 +119,7 @@ static FIELD_TEST: Section = Section {
         Key::optional(
             "regex",
             Kind::Text,
-            "a regular expression of the whole value",
+            "a regular expression found anywhere in the value",
         ),
     ]],
 };
@@ -425,8 +424,7 @@ const REQUEST: &[Key] = &[
     ),
     Key::optional("role", TEXT_OR_TEXTS, "roles of the user"),
     Key::optional("user", Kind::Text, "the user"),
-    Key::optional("claim", Kind::Named(&Kind::Anything), "claims of the user")
-        .not_yet("claim conditions"),
+    Key::optional("claim", Kind::Named(&Kind::Anything), "claims of the user"),
     Key::optional(
         "device",
         Kind::Named(&Kind::Anything),

@@ -65,8 +65,7 @@ pub static ROOT: Section = Section {
             "claim",
             Kind::Named(&Kind::Table(&CLAIM_SET)),
             "orders of claim values",
-        )
-        .not_yet("claim conditions"),
+        ),
         Key::optional(
             "time",
             Kind::Named(&Kind::Table(&TIME_SET)),

@@ -100,7 +100,7 @@ pub(super) static UPSTREAM: Section = Section {
             Kind::Word(&[Word::new("v1"), Word::new("v2")]),
             "tell the servers the client's address before the first byte",
         )
-        .not_yet("the PROXY protocol"),
+        .not_yet("the PROXY protocol towards upstreams"),
     ]],
 };
 
@@ -212,9 +212,8 @@ pub(super) static LISTENER: Section = Section {
             "proxy_protocol",
             Kind::Word(&[Word::new("off"), Word::new("required")]),
             "\"off\"",
-            "a PROXY protocol header opens each connection",
-        )
-        .not_yet("the PROXY protocol"),
+            "a PROXY protocol header opens each connection, believed only from trusted proxies",
+        ),
         Key::default(
             "redirect_https",
             Kind::Boolean,

@@ -1,0 +1,32 @@
+//! The proxy as seen from outside: a whole instance in this process, raw bytes in front of it, a scripted origin behind it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    clippy::needless_pass_by_value,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests may stop at the first surprise, and say what they saw"
+)]
+
+mod support;
+
+mod address;
+mod conformance;
+mod denial;
+mod fields;
+mod golden;
+mod http1;
+mod identity;
+mod limits;
+mod log;
+mod paths;
+mod proxy_protocol;
+mod reload;
+mod resilience;
+mod routing;
+mod tls;
