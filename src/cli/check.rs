@@ -7,8 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
-use crate::config::diagnostic::Paint;
-use crate::config::{self, Input, Loaded, Memory, effective};
+use crate::config::{self, Input, Loaded, Memory, Paint, effective};
 
 /// Arguments of `check`.
 #[derive(Debug, Clone, Default, Args)]
