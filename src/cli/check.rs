@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
-use crate::config::{self, Input, Loaded, Memory, Paint, effective};
+use crate::config::diagnostic::Paint;
+use crate::config::{self, Input, Loaded, Memory, effective};
 
 /// Arguments of `check`.
 #[derive(Debug, Clone, Default, Args)]

@@ -20,8 +20,6 @@ pub struct Context {
     pub pages: crate::snapshot::notice::Pages,
     /// The time of the load: `until` and stale snapshots are judged by it.
     pub now: jiff::Timestamp,
-    /// Where the lines of the files begin.
-    pub line_index: super::diagnostic::LineIndex,
 }
 
 /// What outlives a load: the fallback where a source fails now.
@@ -79,7 +77,8 @@ impl Context {
                 line: 0,
             };
         };
-        let line = self.line_index.line(&self.report.files, span);
+        let before = file.text.as_bytes().iter().take(span.start as usize);
+        let line = before.filter(|byte| **byte == b'\n').count() + 1;
         Source {
             file: Arc::clone(&file.name),
             line: u32::try_from(line).unwrap_or(u32::MAX),

@@ -11,7 +11,6 @@ pub mod effective;
 pub mod nearest;
 pub mod node;
 pub mod raw;
-pub mod render;
 pub mod schema;
 pub mod source;
 
@@ -24,7 +23,6 @@ use crate::snapshot::Snapshot;
 pub use context::{Context, Memory};
 pub use diagnostic::{Diagnostic, Report, Severity};
 pub use node::{Node, Span, Table, Value};
-pub use render::Paint;
 pub use source::Input;
 
 /// What a load gives.
