@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::exchange::Exchange;
-use crate::upstream::{Phase, UpstreamBody};
+use crate::upstream::{BodyBroken, Phase, UpstreamBody};
 use crate::value::failure::Failure;
 
 /// A response body. It carries the exchange, so that the access record closes with the last byte.
@@ -64,12 +64,12 @@ impl GateBody {
 
 impl Body for GateBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyBroken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyBroken>>> {
         let this = self.get_mut();
         match &mut this.kind {
             Kind::Whole(bytes) => {

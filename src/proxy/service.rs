@@ -68,7 +68,8 @@ pub struct GateService {
     connection: Rc<Connection>,
 }
 
-type Answering = Pin<Box<dyn Future<Output = Result<Response<GateBody>, Stop>>>>;
+/// A request on its way to its answer.
+pub type Answering = Pin<Box<dyn Future<Output = Result<Response<GateBody>, Stop>>>>;
 
 impl GateService {
     /// The service of one connection.
@@ -772,6 +773,9 @@ fn edit(
         parts.uri = Uri::from_parts(uri).unwrap_or_default();
     }
     let headers = &mut parts.headers;
+    if parts.version == Version::HTTP_2 {
+        headers::join_cookies(headers);
+    }
     headers::strip_request(headers, stripped, hop);
     if !site.forward_credential {
         for name in site.identity.credential_headers() {

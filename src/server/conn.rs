@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use super::io::{ClientIo, ClientStream, Meter};
 use super::proxy_protocol::{self, Header};
 use super::worker::Worker;
-use super::{idle, refused, subject, tunnel};
+use super::{http2, idle, refused, subject, tunnel};
 use crate::policy::facts::{TlsFacts, TlsVersion};
 use crate::proxy::service::address_value;
 use crate::proxy::{Connection, Gate, GateService, Stop};
@@ -108,7 +108,7 @@ pub(crate) async fn serve(
                     });
                     let shown = session.peer_certificates().and_then(<[_]>::first);
                     connection.subject = shown.and_then(subject::of).map(Arc::from);
-                    connection.sni = session.server_name().map(Box::from);
+                    connection.sni = session.server_name().map(Rc::from);
                     ClientStream::Tls(Box::new(stream))
                 }
                 Ok(Err(error)) => {
@@ -171,6 +171,11 @@ async fn http(
         Rc::clone(&connection.fragment),
         limits,
     );
+    if io.speaks_http2() {
+        // The streams have their own clocks; this one only wakes the connection.
+        clock.enter(Phase::Judge, limits.header_timeout);
+        return Box::pin(http2::serve(worker, &connection, io, limits)).await;
+    }
     let (end, read) = loop {
         let service = GateService::new(Rc::clone(&worker.gate), Rc::clone(&connection));
         let mut driven = Box::new(

@@ -75,6 +75,14 @@ impl ClientIo {
         }
     }
 
+    /// Whether the client chose HTTP/2 in the TLS handshake (ALPN, RFC 7301).
+    pub(crate) fn speaks_http2(&self) -> bool {
+        match &self.stream {
+            ClientStream::Tcp(_) => false,
+            ClientStream::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+
     /// Becomes one side of a tunnel that may be silent for so long.
     pub(crate) fn tunnel(&mut self, patience: Duration) {
         self.tunnel_patience = patience;

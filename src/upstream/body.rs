@@ -35,6 +35,12 @@ pub enum RequestBody {
     Empty,
     /// The client's.
     Client(ClientBody),
+    /// What a test feeds, and the length it announces.
+    #[cfg(test)]
+    Fed(
+        tokio::sync::mpsc::UnboundedReceiver<Result<Bytes, Failure>>,
+        Option<u64>,
+    ),
 }
 
 /// The client's body, streaming.
@@ -116,6 +122,10 @@ impl Body for RequestBody {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Client(body) => body.poll(cx),
+            #[cfg(test)]
+            Self::Fed(pieces, _) => pieces
+                .poll_recv(cx)
+                .map(|next| next.map(|piece| piece.map(Frame::data).map_err(BodyError))),
         }
     }
 
@@ -123,6 +133,8 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Client(body) => body.incoming.is_end_stream(),
+            #[cfg(test)]
+            Self::Fed(..) => false,
         }
     }
 
@@ -130,6 +142,8 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Client(body) => body.incoming.size_hint(),
+            #[cfg(test)]
+            Self::Fed(_, length) => length.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }
 }
@@ -141,7 +155,7 @@ impl ClientBody {
             if self.clock.phase() != Phase::Upload {
                 self.turn(Phase::Upload, self.client_patience);
                 // The connection's task must see the nearer deadline.
-                self.clock.wake();
+                self.clock.wake_from(cx.waker());
             }
             return Poll::Pending;
         }

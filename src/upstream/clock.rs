@@ -63,8 +63,12 @@ impl Clock {
         if phase == Phase::Judge {
             self.requests.set(self.requests.get() + 1);
         }
+        self.enter_at(phase, Instant::now(), patience);
+    }
+
+    /// Enters a phase that may last so long from `now` on: for callers that know the time already.
+    pub fn enter_at(&self, phase: Phase, now: Instant, patience: Duration) {
         self.phase.set(phase);
-        let now = Instant::now();
         if phase == Phase::Idle {
             self.idle_until.set(now + patience);
             self.deadline.set(now + patience.min(PARK_AFTER));
@@ -138,6 +142,15 @@ impl Clock {
         }
     }
 
+    /// Wakes the connection's task, unless it is the one that runs.
+    pub fn wake_from(&self, running: &Waker) {
+        if let Some(waker) = self.waker.borrow().as_ref()
+            && !waker.will_wake(running)
+        {
+            waker.wake_by_ref();
+        }
+    }
+
     /// Waits for `work` until the connection's task finds the deadline passed.
     ///
     /// # Errors
@@ -153,8 +166,11 @@ impl Clock {
         cx: &mut Context<'_>,
     ) -> Poll<Result<F::Output, Expired>> {
         if let Poll::Ready(output) = work.poll(cx) {
+            // Done in the last moment: the lateness must not meet the next wait.
+            self.expired.set(false);
             return Poll::Ready(Ok(output));
         }
+        self.attach(cx.waker());
         if self.expired.take() {
             Poll::Ready(Err(Expired))
         } else {
