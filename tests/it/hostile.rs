@@ -262,7 +262,7 @@ fn large(limits: &str) -> (Gate, Origin) {
 
 #[test]
 fn client_that_reads_slowly_gets_its_whole_answer() {
-    for limits in ["", "idle_timeout = \"1s\""] {
+    for limits in ["", "idle_timeout = \"3s\""] {
         let (gate, _origin) = large(limits);
         let mut client = gate.connect();
         client.send(request("GET /large", &[], b""));
