@@ -32,7 +32,7 @@ use tokio::net::UnixListener;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::config::diagnostic::Paint;
+use crate::config::Paint;
 use crate::reload::StartError;
 use crate::reload::control::Order;
 use crate::snapshot::Admin;

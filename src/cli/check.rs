@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
-use crate::config::diagnostic::Paint;
+use crate::config::Paint;
 use crate::config::{self, Input, Loaded, Memory, Severity, effective};
 
 /// Arguments of `check`.

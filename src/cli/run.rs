@@ -9,7 +9,7 @@ use clap::Args;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 
 use crate::config::Input;
-use crate::config::diagnostic::Paint;
+use crate::config::Paint;
 use crate::observe::logging;
 use crate::reload::instance::{Signals, Watch};
 use crate::reload::{Instance, Options, StartError};
