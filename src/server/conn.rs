@@ -186,18 +186,24 @@ async fn http(
                 .serve_connection(TokioIo::new(io), service),
         );
         let end = drive(worker, &clock, &meter, &mut driven).await;
-        let parts = driven.into_parts();
-        io = parts.io.into_inner();
+        let http1::Parts {
+            io: taken,
+            read_buf,
+            ..
+        } = driven.into_parts();
+        io = taken.into_inner();
         let parked = matches!(end, End::Late(Phase::Idle)) && Instant::now() < clock.idle_until();
         if !parked {
-            break (end, parts.read_buf);
+            break (end, read_buf);
         }
-        let first = if parts.read_buf.is_empty() {
+        let first = if read_buf.is_empty() {
+            // Empty as it is, it holds the whole buffer.
+            drop(read_buf);
             idle::wait(worker, &clock, &mut io).await
         } else {
             // The next head had begun to arrive with the last request.
             clock.enter(Phase::Head, limits.header_timeout);
-            Some(parts.read_buf)
+            Some(read_buf)
         };
         match first {
             Some(bytes) => io.put_back(bytes),
