@@ -54,6 +54,10 @@ pub enum Keep {
 /// # Errors
 /// [`Malformed`].
 pub fn take(read: &mut BytesMut, method: &Method) -> Result<Option<Head>, Malformed> {
+    // httparse skips empty lines, which are for servers to forgive (RFC 9112 §2.2).
+    if matches!(read.first(), Some(b'\r' | b'\n')) {
+        return Err(Malformed::BareLineBreak);
+    }
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut parsed = httparse::Response::new(&mut []);
     let outcome =
@@ -61,13 +65,7 @@ pub fn take(read: &mut BytesMut, method: &Method) -> Result<Option<Head>, Malfor
     let length = match outcome {
         Ok(Status::Complete(length)) => length,
         Ok(Status::Partial) if read.len() > HEAD_MAX => return Err(Malformed::HeadTooLarge),
-        Ok(Status::Partial) => {
-            return match read.first() {
-                None | Some(b'H') => Ok(None),
-                // httparse skips empty lines, which are for servers to forgive (RFC 9112 §2.2).
-                Some(_) => Err(Malformed::BareLineBreak),
-            };
-        }
+        Ok(Status::Partial) => return Ok(None),
         Err(error) => return Err(Malformed::Head(error)),
     };
     if length > HEAD_MAX {
@@ -86,7 +84,7 @@ pub fn take(read: &mut BytesMut, method: &Method) -> Result<Option<Head>, Malfor
         });
     }
     let bytes = read.split_to(length).freeze();
-    if !bytes.starts_with(b"H") || !lines_end_in_crlf(&bytes) {
+    if !lines_end_in_crlf(&bytes) {
         return Err(Malformed::BareLineBreak);
     }
     let mut reading = Reading::default();
@@ -116,11 +114,14 @@ pub fn may_end_after(read: &[u8], from: usize) -> bool {
 
 /// Whether every CR stands before an LF, and every LF behind a CR. Written without branches, for the vectoriser.
 pub(super) fn lines_end_in_crlf(bytes: &[u8]) -> bool {
-    let followers = bytes.iter().skip(1);
-    let unpaired = bytes.iter().zip(followers).fold(0_u8, |bad, (one, next)| {
+    let (Some((last, before)), Some((first, behind))) = (bytes.split_last(), bytes.split_first())
+    else {
+        return true;
+    };
+    let unpaired = before.iter().zip(behind).fold(0_u8, |bad, (one, next)| {
         bad | (u8::from(*one == b'\r') ^ u8::from(*next == b'\n'))
     });
-    unpaired == 0 && bytes.first() != Some(&b'\n') && bytes.last() != Some(&b'\r')
+    unpaired == 0 && *first != b'\n' && *last != b'\r'
 }
 
 /// Where a field stands in the head: start and length of name and value.

@@ -12,6 +12,7 @@
 mod differential;
 mod exchanges;
 mod framing;
+mod pieces;
 
 use std::rc::Rc;
 use std::sync::Arc;
