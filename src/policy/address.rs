@@ -69,6 +69,11 @@ impl Addresses {
 
     /// Whether a class of addresses is in a set.
     pub(super) fn contains(&self, set: SetId, class: ClassId) -> bool {
+        self.sets(class).binary_search(&set).is_ok()
+    }
+
+    /// The sets that a class of addresses is in, sorted.
+    pub(super) fn sets(&self, class: ClassId) -> &[SetId] {
         let at = usize::try_from(class.0).unwrap_or(usize::MAX);
         let bound = |at: usize| {
             let bound = self.starts.get(at).copied();
@@ -76,7 +81,7 @@ impl Addresses {
         };
         let range = bound(at).zip(bound(at.saturating_add(1)));
         let members = range.and_then(|(start, end)| self.members.get(start..end));
-        members.is_some_and(|members| members.binary_search(&set).is_ok())
+        members.unwrap_or_default()
     }
 }
 

@@ -156,6 +156,16 @@ impl Pattern {
         }
     }
 
+    /// The segments, `*` as nothing, and whether everything below belongs to the pattern.
+    pub(super) fn segments(&self, reading: Reading) -> (impl Iterator<Item = Option<&str>>, bool) {
+        let shape = self.shape(reading);
+        let segments = shape.segments.iter().map(|segment| match segment {
+            Segment::Literal(text) => Some(&**text),
+            Segment::Star => None,
+        });
+        (segments, shape.end == End::Below)
+    }
+
     const fn shape(&self, reading: Reading) -> &Shape {
         match reading {
             Reading::Strict => &self.strict,
