@@ -1,5 +1,7 @@
 //! What every compile step needs: the report to add to, the files that are being read, and the outside facts of a load.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,7 +22,12 @@ pub struct Context {
     pub pages: crate::snapshot::notice::Pages,
     /// The time of the load: `until` and stale snapshots are judged by it.
     pub now: jiff::Timestamp,
+    /// Where the lines of each file start, as far as anybody asked.
+    pub(crate) lines: RefCell<BTreeMap<u16, Lines>>,
 }
+
+/// The line ends of a text of a certain length.
+pub(crate) type Lines = (usize, Box<[u32]>);
 
 /// What outlives a load: the fallback where a source fails now.
 #[derive(Debug, Default, Clone)]
@@ -79,8 +86,18 @@ impl Context {
                 line: 0,
             };
         };
-        let before = file.text.as_bytes().iter().take(span.start as usize);
-        let line = before.filter(|byte| **byte == b'\n').count() + 1;
+        // Every rule asks: counting from the start each time would be quadratic.
+        let mut lines = self.lines.borrow_mut();
+        let (length, ends) = lines.entry(span.file.0.into()).or_default();
+        if *length != file.text.len() {
+            let bytes = (0u32..).zip(file.text.bytes());
+            *ends = bytes
+                .filter(|(_, byte)| *byte == b'\n')
+                .map(|(at, _)| at)
+                .collect();
+            *length = file.text.len();
+        }
+        let line = ends.partition_point(|end| *end < span.start) + 1;
         Source {
             file: Arc::clone(&file.name),
             line: u32::try_from(line).unwrap_or(u32::MAX),

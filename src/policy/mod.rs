@@ -220,6 +220,18 @@ impl Policy {
         indexes.flatten().map(|index| index.bytes()).sum()
     }
 
+    /// Bytes that the table of addresses takes.
+    #[must_use]
+    pub fn address_bytes(&self) -> usize {
+        self.addresses.bytes()
+    }
+
+    /// The number of the class of an address: two with the same are in exactly the same sets.
+    #[must_use]
+    pub fn address_class(&self, address: std::net::IpAddr) -> u32 {
+        self.addresses.class(address).0
+    }
+
     /// A rule as logs name it.
     #[must_use]
     pub fn rule(&self, id: RuleId) -> &RuleInfo {

@@ -30,21 +30,21 @@ pub struct Pattern {
     lenient: Shape,
 }
 
-/// One reading of a pattern.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Shape {
+/// One reading of a pattern. Patterns whose shapes are equal match the same paths in that reading.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Shape {
     segments: Box<[Segment]>,
     end: End,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Segment {
     Literal(Box<str>),
     Star,
 }
 
 /// How a pattern ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum End {
     /// Here.
     Exact,
@@ -137,16 +137,16 @@ impl Pattern {
         self.strict == self.lenient
     }
 
-    /// Whether two patterns are the same in the strict reading.
+    /// The strict reading.
     #[must_use]
-    pub fn same(&self, other: &Self) -> bool {
-        self.strict == other.strict
+    pub const fn strict(&self) -> &Shape {
+        &self.strict
     }
 
-    /// Whether two patterns are the same in the lenient reading.
+    /// The lenient reading.
     #[must_use]
-    pub fn same_leniently(&self, other: &Self) -> bool {
-        self.lenient == other.lenient
+    pub const fn lenient(&self) -> &Shape {
+        &self.lenient
     }
 
     pub(super) fn matches(&self, target: &Target<'_>, reading: Reading) -> bool {
