@@ -45,6 +45,24 @@ pub struct Allow {
     pub condition: Condition,
 }
 
+/// A rule with a condition.
+pub(super) trait Conditional {
+    /// When it matches.
+    fn condition(&self) -> &Condition;
+}
+
+impl Conditional for Deny {
+    fn condition(&self) -> &Condition {
+        &self.condition
+    }
+}
+
+impl Conditional for Allow {
+    fn condition(&self) -> &Condition {
+        &self.condition
+    }
+}
+
 /// Who may pass where no deny matches.
 #[derive(Debug)]
 pub enum Grant {

@@ -30,21 +30,21 @@ pub struct Pattern {
     lenient: Shape,
 }
 
-/// One reading of a pattern.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Shape {
+/// One reading of a pattern. Patterns whose shapes are equal match the same paths in that reading.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Shape {
     segments: Box<[Segment]>,
     end: End,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Segment {
     Literal(Box<str>),
     Star,
 }
 
 /// How a pattern ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum End {
     /// Here.
     Exact,
@@ -137,16 +137,16 @@ impl Pattern {
         self.strict == self.lenient
     }
 
-    /// Whether two patterns are the same in the strict reading.
+    /// The strict reading.
     #[must_use]
-    pub fn same(&self, other: &Self) -> bool {
-        self.strict == other.strict
+    pub const fn strict(&self) -> &Shape {
+        &self.strict
     }
 
-    /// Whether two patterns are the same in the lenient reading.
+    /// The lenient reading.
     #[must_use]
-    pub fn same_leniently(&self, other: &Self) -> bool {
-        self.lenient == other.lenient
+    pub const fn lenient(&self) -> &Shape {
+        &self.lenient
     }
 
     pub(super) fn matches(&self, target: &Target<'_>, reading: Reading) -> bool {
@@ -154,6 +154,16 @@ impl Pattern {
             Reading::Strict => self.strict.matches(target.strict()),
             Reading::Lenient => self.lenient.matches(target.lenient()),
         }
+    }
+
+    /// The segments, `*` as nothing, and whether everything below belongs to the pattern.
+    pub(super) fn segments(&self, reading: Reading) -> (impl Iterator<Item = Option<&str>>, bool) {
+        let shape = self.shape(reading);
+        let segments = shape.segments.iter().map(|segment| match segment {
+            Segment::Literal(text) => Some(&**text),
+            Segment::Star => None,
+        });
+        (segments, shape.end == End::Below)
     }
 
     const fn shape(&self, reading: Reading) -> &Shape {

@@ -11,6 +11,7 @@
 )]
 
 mod golden;
+mod long;
 mod oracle;
 mod properties;
 

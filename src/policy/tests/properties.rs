@@ -37,16 +37,16 @@ const TESTS: [&str; 16] = [
 
 /// A policy in pieces, so that pieces can be added and swapped.
 #[derive(Debug, Clone)]
-struct Written {
-    identity: bool,
-    global: Vec<String>,
-    site: Vec<String>,
+pub(super) struct Written {
+    pub(super) identity: bool,
+    pub(super) global: Vec<String>,
+    pub(super) site: Vec<String>,
     /// Path, denies, allows; no allows is `"anyone"`.
-    routes: Vec<(&'static str, Vec<String>, Vec<String>)>,
+    pub(super) routes: Vec<(&'static str, Vec<String>, Vec<String>)>,
 }
 
 impl Written {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut text =
             "[identity.sso]\n[identity.cert]\n[role]\nadmin = [\"editor\"]\neditor = [\"viewer\"]\nother = []\n".to_owned();
         let mut number = 0;
@@ -77,7 +77,7 @@ impl Written {
         text
     }
 
-    fn policy(&self) -> (crate::config::Table, Policy) {
+    pub(super) fn policy(&self) -> (crate::config::Table, Policy) {
         let (root, policy, found) = read(&self.text());
         let errors: Vec<_> = found
             .iter()
@@ -109,7 +109,7 @@ fn unless() -> impl Strategy<Value = Option<String>> {
     })
 }
 
-fn deny() -> impl Strategy<Value = String> {
+pub(super) fn deny() -> impl Strategy<Value = String> {
     (
         tests(),
         unless(),
@@ -124,7 +124,7 @@ fn deny() -> impl Strategy<Value = String> {
         })
 }
 
-fn allow() -> impl Strategy<Value = String> {
+pub(super) fn allow() -> impl Strategy<Value = String> {
     (tests(), unless()).prop_map(|(tests, unless)| {
         let parts: Vec<String> = tests.into_iter().map(str::to_owned).chain(unless).collect();
         format!("{{ {} }}", parts.join(", "))
@@ -135,7 +135,7 @@ fn denies() -> impl Strategy<Value = Vec<String>> {
     proptest::collection::vec(deny(), 0..3)
 }
 
-fn written() -> impl Strategy<Value = Written> {
+pub(super) fn written() -> impl Strategy<Value = Written> {
     let paths = subsequence(vec!["/**", "/a/**", "/a/*", "/*/b", "/c"], 1..=4).prop_shuffle();
     let parts = (denies(), proptest::collection::vec(allow(), 0..3));
     let routes = (paths, proptest::collection::vec(parts, 4));
@@ -156,7 +156,7 @@ fn written() -> impl Strategy<Value = Written> {
     })
 }
 
-fn caller() -> impl Strategy<Value = Caller> {
+pub(super) fn caller() -> impl Strategy<Value = Caller> {
     let known = (
         select(vec!["ada", "eve"]),
         select(vec!["sso", "cert"]),
@@ -186,7 +186,7 @@ fn caller() -> impl Strategy<Value = Caller> {
     ]
 }
 
-fn asked() -> impl Strategy<Value = Asked> {
+pub(super) fn asked() -> impl Strategy<Value = Asked> {
     let addresses = vec!["10.1.2.3", "10.2.0.1", "192.0.2.1", "198.51.100.7"];
     let region = (
         select(vec![None, Some("NL"), Some("US")]),
@@ -233,7 +233,7 @@ fn asked() -> impl Strategy<Value = Asked> {
 }
 
 /// What the engine says, in the oracle's words. An allow that opened is not named there.
-fn told(policy: &Policy, asked: &Asked) -> oracle::Answer {
+pub(super) fn told(policy: &Policy, asked: &Asked) -> oracle::Answer {
     let outcome = simulate::judge(policy, asked);
     let Outcome::Judged {
         decision, verified, ..
