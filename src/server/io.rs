@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use super::frames::{Frames, Tally};
 use crate::upstream::{Clock, Phase};
 
 /// A client's socket.
@@ -45,6 +46,8 @@ pub(crate) struct ClientIo {
     tunnel_patience: Duration,
     /// Bytes that were read already, to be read again first.
     ahead: Bytes,
+    /// On an HTTP/2 connection: its frames are watched.
+    watched: Option<(Frames, Rc<Tally>)>,
 }
 
 impl ClientIo {
@@ -66,7 +69,37 @@ impl ClientIo {
             head_patience,
             tunnel_patience,
             ahead: Bytes::new(),
+            watched: None,
         }
+    }
+
+    /// Watches the frames of HTTP/2 from here on.
+    pub(crate) fn watch(&mut self) -> Rc<Tally> {
+        let tally = Rc::new(Tally::default());
+        self.watched = Some((Frames::new(Rc::clone(&tally)), Rc::clone(&tally)));
+        tally
+    }
+
+    /// What a read brought: a request head's bytes, or frames.
+    fn took(&mut self, piece: &[u8]) -> io::Result<()> {
+        match &mut self.watched {
+            Some((frames, _)) => frames.see(piece).map_err(refused),
+            None => {
+                self.read(piece);
+                Ok(())
+            }
+        }
+    }
+
+    /// What a write has taken.
+    fn gave(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let (Poll::Ready(outcome), Some((_, tally))) = (&polled, &self.watched) {
+            match outcome {
+                Ok(count) => tally.wrote(*count),
+                Err(_) => tally.broken.set(true),
+            }
+        }
+        polled
     }
 
     /// Whether the client chose HTTP/2 in the TLS handshake (ALPN, RFC 7301).
@@ -127,6 +160,11 @@ impl ClientIo {
     }
 }
 
+/// The end of reading, as the reader above sees it.
+fn refused(word: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, word)
+}
+
 impl AsyncRead for ClientIo {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -136,8 +174,12 @@ impl AsyncRead for ClientIo {
         let this = self.get_mut();
         if !this.ahead.is_empty() {
             let length = this.ahead.len().min(buf.remaining());
-            buf.put_slice(&this.ahead.split_to(length));
-            return Poll::Ready(Ok(()));
+            let piece = this.ahead.split_to(length);
+            buf.put_slice(&piece);
+            return Poll::Ready(match &mut this.watched {
+                Some((frames, _)) => frames.see(&piece).map_err(refused),
+                None => Ok(()),
+            });
         }
         let before = buf.filled().len();
         let room = buf.remaining();
@@ -145,12 +187,15 @@ impl AsyncRead for ClientIo {
             ClientStream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             ClientStream::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
         };
+        if let (Poll::Ready(Err(_)), Some((_, tally))) = (&polled, &this.watched) {
+            tally.broken.set(true);
+        }
         if matches!(polled, Poll::Ready(Ok(()))) {
             let piece = buf.filled().get(before..).unwrap_or_default();
             if piece.is_empty() && room > 0 {
                 this.meter.ended.set(true);
             } else {
-                this.read(piece);
+                return Poll::Ready(this.took(piece));
             }
         }
         polled
@@ -163,10 +208,12 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        let polled = match &mut this.stream {
             ClientStream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             ClientStream::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
-        }
+        };
+        this.gave(polled)
     }
 
     fn poll_write_vectored(
@@ -174,10 +221,12 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        let polled = match &mut this.stream {
             ClientStream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             ClientStream::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
-        }
+        };
+        this.gave(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
