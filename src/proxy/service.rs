@@ -17,10 +17,13 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use http::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, TRANSFER_ENCODING,
+};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
 use super::body::GateBody;
@@ -41,7 +44,7 @@ use crate::snapshot::store::{Handle, Lease};
 use crate::snapshot::{Answer, Part, Route, Site, Snapshot, Template, Upstream};
 use crate::upstream::body::{ClientBody, RequestBody};
 use crate::upstream::forward::Patience;
-use crate::upstream::{self, Phase, Pools, Trace};
+use crate::upstream::{self, Clock, Phase, Pools, Trace};
 use crate::value::failure::Failure;
 use crate::value::reason::Reason;
 
@@ -314,7 +317,7 @@ impl Gate {
         &self,
         passed: Passed,
         mut parts: Parts,
-        incoming: Incoming,
+        mut incoming: Incoming,
         ids: &Ids,
         mut exchange: Box<Exchange>,
     ) -> Result<Response<GateBody>, Stop> {
@@ -348,7 +351,16 @@ impl Gate {
         };
         // What the denial of a failure needs of the request head, which goes upstream by value.
         let asking = Asking::of(&parts);
-        let body = if incoming.is_end_stream() {
+        let length = declared_length(&parts.headers);
+        let (clock, limits) = (&connection.clock, &lease.server.limits);
+        if length == Some(0)
+            && !incoming.is_end_stream()
+            && let Err(failure) = nothing_more(&mut incoming, clock, limits.body_timeout).await
+        {
+            let response = asking.fail(failure, &lease, Some((site, route)), &mut exchange);
+            return Ok(self.finish(exchange, response));
+        }
+        let body = if incoming.is_end_stream() || length == Some(0) {
             RequestBody::Empty
         } else {
             let limits = &lease.server.limits;
@@ -378,6 +390,11 @@ impl Gate {
             hop,
             &lease.stripped,
         );
+        if length.is_none() && matches!(body, RequestBody::Client(_)) {
+            // Written out, since a body on GET is not expected and would be left out.
+            let chunked = HeaderValue::from_static("chunked");
+            parts.headers.insert(TRANSFER_ENCODING, chunked);
+        }
         parts.version = Version::HTTP_11;
         let request = Request::from_parts(parts, body);
 
@@ -730,6 +747,23 @@ fn upstream_part(upstream: &Upstream, trace: &Trace) -> UpstreamPart {
     part.connect = (trace.connect > Duration::ZERO).then_some(trace.connect);
     part.response = trace.response;
     part
+}
+
+/// Waits for the end of a body that was declared empty: in HTTP/2 it may turn out not to be (RFC 9113 §8.1.1).
+async fn nothing_more(
+    incoming: &mut Incoming,
+    clock: &Clock,
+    patience: Duration,
+) -> Result<(), Failure> {
+    clock.enter(Phase::Upload, patience);
+    loop {
+        match clock.within(incoming.frame()).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(Ok(frame))) if frame.data_ref().is_none_or(Bytes::is_empty) => {}
+            Ok(Some(_)) => return Err(Failure::BodyBroken),
+            Err(_expired) => return Err(Failure::BodyTimeout),
+        }
+    }
 }
 
 fn declared_length(headers: &HeaderMap) -> Option<u64> {

@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::frames::PREFACE;
 use super::io::{ClientIo, ClientStream, Meter};
 use super::proxy_protocol::{self, Header};
 use super::worker::Worker;
@@ -171,7 +172,14 @@ async fn http(
         Rc::clone(&connection.fragment),
         limits,
     );
-    if io.speaks_http2() {
+    let mut http2 = io.speaks_http2();
+    if connection.listener.h2c && connection.tls.is_none() {
+        match prior_knowledge(worker, &clock, &mut io).await {
+            Some(known) => http2 = known,
+            None => return,
+        }
+    }
+    if http2 {
         // The streams have their own clocks; this one only wakes the connection.
         clock.enter(Phase::Judge, limits.header_timeout);
         return Box::pin(http2::serve(worker, &connection, io, limits)).await;
@@ -257,6 +265,20 @@ async fn http(
         ) => return,
     }
     linger(io, &meter).await;
+}
+
+/// Whether a client on clear text begins with HTTP/2's preface (RFC 9113 §3.3); nothing where it sends nothing in time.
+async fn prior_knowledge(worker: &Worker, clock: &Clock, io: &mut ClientIo) -> Option<bool> {
+    let mut begun = Vec::new();
+    loop {
+        begun.extend_from_slice(&idle::wait(worker, clock, io).await?);
+        let compared = begun.len().min(PREFACE.len());
+        let known = begun.get(..compared) == PREFACE.get(..compared);
+        if !known || begun.len() >= PREFACE.len() {
+            io.put_back(begun.into());
+            return Some(known);
+        }
+    }
 }
 
 /// Drives hyper and the deadline in one task.

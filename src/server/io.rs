@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use super::frames::{Frames, Tally};
 use crate::snapshot::Limits;
 use crate::upstream::{Clock, Phase};
 
@@ -51,6 +52,8 @@ pub(crate) struct ClientIo {
     tunnel_patience: Duration,
     /// Bytes that were read already, to be read again first.
     ahead: Bytes,
+    /// On an HTTP/2 connection: its frames are watched.
+    watched: Option<(Frames, Rc<Tally>)>,
 }
 
 impl ClientIo {
@@ -72,7 +75,37 @@ impl ClientIo {
             idle_patience: limits.idle_timeout,
             tunnel_patience: limits.stream_idle_timeout,
             ahead: Bytes::new(),
+            watched: None,
         }
+    }
+
+    /// Watches the frames of HTTP/2 from here on.
+    pub(crate) fn watch(&mut self) -> Rc<Tally> {
+        let tally = Rc::new(Tally::default());
+        self.watched = Some((Frames::new(Rc::clone(&tally)), Rc::clone(&tally)));
+        tally
+    }
+
+    /// What a read brought: a request head's bytes, or frames.
+    fn took(&mut self, piece: &[u8]) -> io::Result<()> {
+        match &mut self.watched {
+            Some((frames, _)) => frames.see(piece).map_err(refused),
+            None => {
+                self.read(piece);
+                Ok(())
+            }
+        }
+    }
+
+    /// What a write has taken.
+    fn gave(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let (Poll::Ready(outcome), Some((_, tally))) = (&polled, &self.watched) {
+            match outcome {
+                Ok(count) => tally.wrote(*count),
+                Err(_) => tally.broken.set(true),
+            }
+        }
+        polled
     }
 
     /// Whether the client chose HTTP/2 in the TLS handshake (ALPN, RFC 7301).
@@ -192,6 +225,11 @@ impl ClientIo {
     }
 }
 
+/// The end of reading, as the reader above sees it.
+fn refused(word: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, word)
+}
+
 impl AsyncRead for ClientIo {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -201,8 +239,12 @@ impl AsyncRead for ClientIo {
         let this = self.get_mut();
         if !this.ahead.is_empty() {
             let length = this.ahead.len().min(buf.remaining());
-            buf.put_slice(&this.ahead.split_to(length));
-            return Poll::Ready(Ok(()));
+            let piece = this.ahead.split_to(length);
+            buf.put_slice(&piece);
+            return Poll::Ready(match &mut this.watched {
+                Some((frames, _)) => frames.see(&piece).map_err(refused),
+                None => Ok(()),
+            });
         }
         let before = buf.filled().len();
         let room = buf.remaining();
@@ -210,12 +252,15 @@ impl AsyncRead for ClientIo {
             ClientStream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             ClientStream::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
         };
+        if let (Poll::Ready(Err(_)), Some((_, tally))) = (&polled, &this.watched) {
+            tally.broken.set(true);
+        }
         if matches!(polled, Poll::Ready(Ok(()))) {
             let piece = buf.filled().get(before..).unwrap_or_default();
             if piece.is_empty() && room > 0 {
                 this.meter.ended.set(true);
             } else {
-                this.read(piece);
+                return Poll::Ready(this.took(piece));
             }
         }
         polled
@@ -233,6 +278,7 @@ impl AsyncWrite for ClientIo {
             ClientStream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             ClientStream::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
         };
+        let polled = this.gave(polled);
         this.wrote(polled)
     }
 
@@ -246,6 +292,7 @@ impl AsyncWrite for ClientIo {
             ClientStream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             ClientStream::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
         };
+        let polled = this.gave(polled);
         this.wrote(polled)
     }
 

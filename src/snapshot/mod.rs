@@ -124,6 +124,8 @@ pub struct Listener {
     pub reuseport: bool,
     /// A PROXY protocol header is required.
     pub proxy_protocol: bool,
+    /// Clear text may be HTTP/2 as well (prior knowledge).
+    pub h2c: bool,
 }
 
 /// A `[[site]]`.
