@@ -332,7 +332,12 @@ impl Walker<'_> {
             }),
             Matcher::Role(_) => self.person(|person| {
                 let held = person.principal.roles.iter().map(ToString::to_string);
-                listed("roles are", held, "none")
+                let held: Vec<String> = held.collect();
+                match held.as_slice() {
+                    [] => "roles are none".to_owned(),
+                    [one] => format!("the role is {one}, and what it holds"),
+                    many => format!("roles are {}, and what they hold", many.join(", ")),
+                }
             }),
             Matcher::User(_) => self.person(|person| format!("user is {}", person.principal.user)),
             Matcher::Auth(_) => {

@@ -30,3 +30,4 @@ mod reload;
 mod resilience;
 mod routing;
 mod tls;
+mod verbs;

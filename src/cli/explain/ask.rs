@@ -186,7 +186,14 @@ fn region(
         region.failed = GeoFacts::ALL;
         return Ok((region, "failed, as asked"));
     }
-    Ok((region, if asks { "by the databases" } else { "as given" }))
+    let from = if asks {
+        "by the databases"
+    } else if region == Region::default() {
+        "as none was given"
+    } else {
+        "as given"
+    };
+    Ok((region, from))
 }
 
 /// A code, or nothing for `unlisted`.

@@ -35,7 +35,7 @@ mod text;
 #[derive(Debug, Clone, Default, Args)]
 pub struct ExplainArgs {
     /// The id of a request that a running instance has judged (not built yet)
-    #[arg(value_name = "ID", conflicts_with_all = ["url", "line"], required_unless_present_any = ["url", "line"])]
+    #[arg(value_name = "ID", conflicts_with_all = ["url", "line"])]
     id: Option<String>,
     /// Read the request from a JSON line of our access log; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "url")]
@@ -267,7 +267,7 @@ impl<'l> Bench<'l> {
             (Some(file), _) => line::question(self, file),
             (None, Some(url)) => ask::question(self, url, &args.facts),
             (None, None) => Err(Unclear::Usage(
-                "name a request: `--url`, or `--line`".to_owned(),
+                "describe a request with `--url`, or pass its line of the access log with `--line FILE`".to_owned(),
             )),
         }
     }

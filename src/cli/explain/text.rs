@@ -8,7 +8,7 @@ use super::Explained;
 use super::answer::Answer;
 use crate::config::diagnostic::Paint;
 use crate::policy::explain::{Clause, Granted, Key, Outcome, Stage, Step, Walk};
-use crate::policy::simulate::Outcome as Ends;
+use crate::policy::simulate::{Caller, Outcome as Ends};
 use crate::policy::{Policy, RuleKind, Verdict};
 
 /// The whole text.
@@ -20,7 +20,9 @@ pub(super) fn of(explained: &Explained, policy: &Policy, paint: Paint) -> String
     request(explained, &mut page);
     place(explained, &mut page);
     if let Some(walk) = &explained.walk {
-        page.line("");
+        if walk.steps().next().is_some() || !matches!(walk.grant, Granted::NoRoute) {
+            page.line("");
+        }
         rules(walk, explained, policy, &mut page);
     }
     page.line("");
@@ -30,10 +32,10 @@ pub(super) fn of(explained: &Explained, policy: &Policy, paint: Paint) -> String
     let unknown = explained.unknown();
     if !unknown.is_empty() {
         let text = format!(
-            "{} are read here and are not in the line; they were taken as absent",
+            "rules here read {}, which the line does not tell: taken as absent",
             unknown.join(", ")
         );
-        page.field("not known", &text, Some(YELLOW));
+        page.field("missing", &text, Some(YELLOW));
     }
     logged(explained, &mut page);
     page.text
@@ -54,17 +56,23 @@ pub(super) fn verdict(explained: &Explained, policy: &Policy) -> String {
     };
     let by = decision.rule.map(|id| {
         let rule = policy.rule(id);
-        let kind = match rule.kind {
-            RuleKind::Deny => "deny",
-            RuleKind::Allow => "allow",
-        };
-        format!("{kind} `{}` ({})", rule.name, rule.source)
+        format!("`{}` ({})", rule.name, rule.source)
     });
     match (decision.verdict, by) {
         (Verdict::Allow, Some(by)) => format!("allowed by {by}"),
         (Verdict::Allow, None) => "allowed: open to anyone, and no deny matches".to_owned(),
-        (Verdict::Refuse(_), Some(by)) => format!("denied by {by}"),
-        (Verdict::Refuse(_), None) => "denied: no allow of the route matches".to_owned(),
+        (Verdict::Refuse(id), by) => {
+            let mut text = match by {
+                Some(by) => format!("denied by {by}"),
+                None => "denied: no allow of the route matches".to_owned(),
+            };
+            let seen = matches!(explained.outcome, Ends::Judged { verified: true, .. });
+            let known = matches!(explained.question.asked.caller, Caller::Known(_));
+            if seen && !known && policy.refusal(id).status.hides() {
+                text.push_str("; the answer hides that some identity could pass");
+            }
+            text
+        }
         (Verdict::NotAuthenticated, _) => {
             "asked to sign in: some identity could pass, and none was shown".to_owned()
         }
@@ -113,9 +121,10 @@ fn request(explained: &Explained, page: &mut Page) {
     }
     let text = format!("{}, {}", facts.join(", "), question.region_from);
     page.field("region", &text, None);
-    page.field("time", &asked.now.to_string(), None);
+    let time = asked.now.strftime("%Y-%m-%d %H:%M:%S UTC");
+    page.field("time", &time.to_string(), None);
     let looked = match explained.walk.as_ref().map(|walk| walk.stage) {
-        Some(Stage::Unseen) | None => "; not looked at, the answer is the same for all",
+        Some(Stage::Unseen) | None => " (not looked at: the answer is the same for everyone)",
         Some(Stage::Seen(_)) => "",
     };
     page.field("caller", &format!("{}{looked}", question.caller), None);
@@ -181,8 +190,12 @@ fn rule(step: &Step, kind: RuleKind, explained: &Explained, policy: &Policy, pag
         Outcome::Fails => PLAIN,
     };
     let info = policy.rule(step.rule);
-    let outcome = step.clause.outcome.as_str();
-    let head = format!("{mark} {word:<6}  {outcome:<6}  ");
+    let outcome = match step.clause.outcome {
+        Outcome::Holds => "matches",
+        Outcome::Fails => "no match",
+        Outcome::Open | Outcome::Failed => step.clause.outcome.as_str(),
+    };
+    let head = format!("{mark} {word:<6}  {outcome:<8}  ");
     let tail = format!("{} ({}, {})", info.name, step.scope.as_str(), info.source);
     page.hanging(&head, &tail, Some(colour));
     clause(&step.clause, 10, page);
