@@ -1,7 +1,7 @@
 //! `explain`: how one request is judged, rule by rule, and what the client would see.
 //!
-//! The request is made up from arguments ([`ask`]) or read from a line of our access log ([`line`]); the evaluator of the
-//! running proxy judges it ([`crate::policy::explain`]); [`answer`] is what the client gets; [`text`] and [`json`] print it all.
+//! The request is made up from arguments (`ask`) or read from a line of our access log (`line`); the evaluator of the running
+//! proxy judges it ([`crate::policy::explain`]); `answer` is what the client gets; `text` and `json` print it all.
 //! A credential is verified by the site's own sources and never printed.
 
 use std::io::IsTerminal as _;
