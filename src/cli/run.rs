@@ -166,7 +166,7 @@ fn demo_text(address: SocketAddr) -> String {
 }
 
 /// A token for the demo's identity source; worth nothing anywhere else.
-fn demo_token() -> Option<String> {
+pub(super) fn demo_token() -> Option<String> {
     let now = jiff::Timestamp::now().as_second();
     let claims = serde_json::json!({
         "iss": "https://demo.portcullis.invalid/",

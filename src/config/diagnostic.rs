@@ -12,7 +12,8 @@ pub enum Severity {
     Note,
     /// Probably not meant.
     Warning,
-    /// The configuration can be used, and `check` says no: a failed policy test, a rule that does not do what it seems to.
+    /// The configuration compiles, and `check` says no: a rule that does not do what it seems to, or a failed policy test (a
+    /// policy with one is not loaded either: see [`crate::reload::instance`]).
     Finding,
     /// The configuration is refused.
     Error,

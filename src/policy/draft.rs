@@ -9,7 +9,7 @@ use super::role::Roles;
 use crate::value::host::HostPattern;
 
 /// All parts of a policy.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Draft {
     /// Every rule, by [`RuleId`].
     pub rules: Vec<RuleInfo>,
@@ -26,7 +26,7 @@ pub struct Draft {
 }
 
 /// A deny.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Deny {
     /// Its number.
     pub rule: RuleId,
@@ -37,7 +37,7 @@ pub struct Deny {
 }
 
 /// An entry of an `allow` list.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Allow {
     /// Its number.
     pub rule: RuleId,
@@ -64,7 +64,7 @@ impl Conditional for Allow {
 }
 
 /// Who may pass where no deny matches.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Grant {
     /// Anyone: `allow = "anyone"`, or an answer of our own without `allow`.
     Anyone,
@@ -95,7 +95,7 @@ pub enum PathReading {
 }
 
 /// A site.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Site {
     /// Its hosts.
     pub hosts: Vec<HostPattern>,
@@ -110,7 +110,7 @@ pub struct Site {
 }
 
 /// A route.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Route {
     /// Which requests it owns; none where the pattern is broken (such a configuration is refused).
     pub pattern: Option<Pattern>,

@@ -79,11 +79,7 @@ impl Policy {
         if self.reads_query(place) && facts.target.query_is_malformed() {
             return decided(Verdict::BadQuery, None);
         }
-        let identity = match self.sign_in(place) {
-            SignIn::Never => Identity::Anonymous,
-            SignIn::CertificateOnly | SignIn::Possible => Identity::Open,
-        };
-        let answer = self.answer(facts, identity, place, unresolved);
+        let answer = self.answer(facts, self.unseen(place), place, unresolved);
         match answer {
             Answer::Refuse(refusal, rule) => decided(Verdict::Refuse(refusal), rule),
             Answer::Unavailable => decided(Verdict::Unavailable, None),
@@ -105,11 +101,8 @@ impl Policy {
         credential: Credential,
         unresolved: Unresolved,
     ) -> Decision {
-        let (identity, stranger) = match facts.identity {
-            Identity::Open | Identity::Anonymous => (Identity::Anonymous, true),
-            Identity::Known(person) => (Identity::Known(person), false),
-            Identity::Failed => (Identity::Failed, false),
-        };
+        let identity = seen(facts.identity);
+        let stranger = matches!(identity, Identity::Anonymous);
         let asked = match (self.sign_in(place), credential) {
             (SignIn::CertificateOnly, _) => Verdict::CertificateRequired,
             (SignIn::Never | SignIn::Possible, Credential::Invalid) => Verdict::InvalidToken,
@@ -127,6 +120,14 @@ impl Policy {
             Answer::Open => (asked, None),
         };
         Decision { verdict, rule }
+    }
+
+    /// Who asks, as far as the first judgement may know.
+    pub(super) fn unseen(&self, place: Place) -> Identity<'static> {
+        match self.sign_in(place) {
+            SignIn::Never => Identity::Anonymous,
+            SignIn::CertificateOnly | SignIn::Possible => Identity::Open,
+        }
     }
 
     fn answer(
@@ -170,6 +171,15 @@ impl Policy {
     }
 }
 
+/// Who asks, once that has been looked at.
+pub(super) const fn seen(identity: Identity<'_>) -> Identity<'_> {
+    match identity {
+        Identity::Open | Identity::Anonymous => Identity::Anonymous,
+        Identity::Known(person) => Identity::Known(person),
+        Identity::Failed => Identity::Failed,
+    }
+}
+
 /// What the denies of a place say.
 #[derive(Debug, Clone, Copy)]
 enum Denied {
@@ -188,7 +198,7 @@ enum Granted {
 
 /// How failed facts are judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Failed {
+pub(super) enum Failed {
     /// As it hurts the client most: how it must be.
     Hurts,
     /// As it would help the client most: to see whether they decided.
@@ -203,13 +213,13 @@ pub(super) struct Judge<'j> {
     failed: Failed,
     unresolved: Unresolved,
     /// Whether a failed fact was met.
-    touched: Cell<bool>,
+    pub(super) touched: Cell<bool>,
     client: Cell<Option<ClassId>>,
     peer: Cell<Option<ClassId>>,
 }
 
 impl<'j> Judge<'j> {
-    const fn new(
+    pub(super) const fn new(
         policy: &'j Policy,
         facts: &'j Facts<'j>,
         identity: Identity<'j>,
@@ -282,7 +292,7 @@ impl<'j> Judge<'j> {
         Found { holds: None, open }
     }
 
-    fn condition(&self, condition: &Condition, side: Side) -> Matched {
+    pub(super) fn condition(&self, condition: &Condition, side: Side) -> Matched {
         if condition.until.is_some_and(|end| self.facts.now >= end) {
             return Matched::Fails;
         }
@@ -304,7 +314,7 @@ impl<'j> Judge<'j> {
         answer
     }
 
-    fn test(&self, test: &Test, side: Side) -> Matched {
+    pub(super) fn test(&self, test: &Test, side: Side) -> Matched {
         let facts = self.facts;
         match &test.matcher {
             Matcher::Client(test) => self.address(*test, &self.client, facts.client, side),

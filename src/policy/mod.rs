@@ -11,7 +11,9 @@
 //! - [`condition`], with [`address`], [`claim`], [`pattern`], [`role`], [`text`], [`time`]: what rules ask of the facts.
 //! - [`draft`]: a policy before its indexes are built; `config::compile` writes it.
 //! - `locate`, `evaluate`: the engine; `index`: which rules of a long list it must look at.
-//! - [`simulate`]: a request that nobody sent, for policy tests.
+//! - [`mutate`]: a policy with one small mistake in it, for `test --mutate`.
+//! - [`explain`]: how a request is judged, rule by rule, as data.
+//! - [`simulate`]: a request that nobody sent, for policy tests and `explain`.
 
 use std::sync::Arc;
 
@@ -21,9 +23,11 @@ pub mod condition;
 pub mod decision;
 pub mod draft;
 mod evaluate;
+pub mod explain;
 pub mod facts;
 mod index;
 mod locate;
+pub mod mutate;
 pub mod pattern;
 mod permit;
 pub mod role;

@@ -149,6 +149,12 @@ impl Pattern {
         &self.lenient
     }
 
+    /// Whether it matches a target in the strict reading; another pattern may match more specifically.
+    #[must_use]
+    pub fn covers(&self, target: &Target<'_>) -> bool {
+        self.matches(target, Reading::Strict)
+    }
+
     pub(super) fn matches(&self, target: &Target<'_>, reading: Reading) -> bool {
         match reading {
             Reading::Strict => self.strict.matches(target.strict()),

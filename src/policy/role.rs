@@ -39,7 +39,7 @@ impl RoleSet {
 }
 
 /// The roles that rules and the hierarchy name.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Roles {
     numbers: BTreeMap<Arc<str>, usize>,
     /// By number: the roles directly held.

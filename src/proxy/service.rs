@@ -258,20 +258,8 @@ impl Gate {
             if told.closes() {
                 return Ok(Step::Close);
             }
-            let refusal = told.refusal;
-            let notice = Notice {
-                status: StatusCode::from_u16(told.status).unwrap_or(StatusCode::FORBIDDEN),
-                reason: &told.reason,
-                message: refusal.and_then(|refusal| refusal.message.as_deref()),
-                page: refusal.and_then(|refusal| refusal.page.as_deref()),
-                link: refusal.and_then(|refusal| refusal.link.as_deref()),
-                upgrade_url: refusal.and_then(|refusal| refusal.upgrade_url.as_deref()),
-                challenges: &told.challenges,
-                retry_after: None,
-                allow: None,
-            };
             let asker = asker(snapshot, site, route, parts, &exchange.record);
-            return Ok(Step::Answer(respond::answer(&notice, &asker)));
+            return Ok(Step::Answer(respond::answer(&told.notice(), &asker)));
         }
         let (Some(permit), Some(site), Some(route)) = (decision.permit(), site, route) else {
             return Err(Failure::Internal);

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
-use super::instance::{Signals, Watch, load};
+use super::instance::{Signals, Watch, load_tested};
 use super::listeners::Listeners;
 use super::names::{self, Change};
 use super::watch::FileWatch;
@@ -168,7 +168,7 @@ impl Control {
     fn try_reload(&mut self) -> Result<u64, Box<Report>> {
         self.loaded = SystemTime::now();
         let before = self.publisher.newest();
-        let (loaded, memory) = load(
+        let (loaded, memory) = load_tested(
             &self.input,
             std::mem::take(&mut self.memory),
             before.generation + 1,

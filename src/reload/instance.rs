@@ -13,7 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::control::{Control, Order};
 use super::listeners::{BindError, Listeners};
 use super::names::{self, Change};
-use crate::config::{self, Input, Loaded, Report};
+use crate::config::compile::tests;
+use crate::config::{self, Diagnostic, Input, Loaded, Report};
 use crate::observe::access_log::Logger;
 use crate::server::admission::Admission;
 use crate::server::worker::{self, Command};
@@ -103,7 +104,7 @@ impl Instance {
     /// [`StartError`].
     pub fn start_with(options: Options) -> Result<Self, StartError> {
         let loading = SystemTime::now();
-        let (loaded, memory) = load(&options.input, config::context::Memory::default(), 1);
+        let (loaded, memory) = load_tested(&options.input, config::context::Memory::default(), 1);
         let Loaded {
             snapshot, report, ..
         } = loaded;
@@ -234,8 +235,29 @@ impl Drop for Instance {
     }
 }
 
+/// Loads what may come into force: a policy whose own tests fail is refused.
+pub(super) fn load_tested(
+    input: &Input,
+    memory: config::context::Memory,
+    generation: u64,
+) -> (Loaded, config::context::Memory) {
+    let (mut loaded, memory) = load(input, memory, generation);
+    let failed = loaded.report.diagnostics.iter();
+    let failed = failed.filter(|finding| finding.code == tests::FAILED);
+    let message = match failed.count() {
+        0 => return (loaded, memory),
+        1 => "a test of the policy fails, so the policy is not loaded".to_owned(),
+        count => format!("{count} tests of the policy fail, so the policy is not loaded"),
+    };
+    loaded.snapshot = None;
+    let finding = Diagnostic::global("policy-tests-failed", message);
+    let help = "mend the policy or the test; `portcullis explain` shows how a request is judged";
+    loaded.report.diagnostics.push(finding.help(help));
+    (loaded, memory)
+}
+
 /// Loads, asking for names that the configuration wants and nobody has asked for yet.
-pub(super) fn load(
+pub(crate) fn load(
     input: &Input,
     memory: config::context::Memory,
     generation: u64,

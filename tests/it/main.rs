@@ -32,3 +32,4 @@ mod reload;
 mod resilience;
 mod routing;
 mod tls;
+mod verbs;

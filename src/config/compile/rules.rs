@@ -23,6 +23,11 @@ use crate::value::region::GeoFacts;
 
 /// Compiles the policy. `provides` are the facts that the databases can tell.
 pub fn compile(root: &Table, provides: GeoFacts, cx: &mut Context) -> Policy {
+    Policy::new(draft(root, provides, cx))
+}
+
+/// The policy before its indexes are built: what `test --mutate` changes, one rule at a time.
+pub(crate) fn draft(root: &Table, provides: GeoFacts, cx: &mut Context) -> Draft {
     let mut book = Book {
         root,
         terms: Terms::compile(root, provides, cx),
@@ -40,14 +45,14 @@ pub fn compile(root: &Table, provides: GeoFacts, cx: &mut Context) -> Policy {
         .tables("site")
         .map(|site| book.site(site, cx))
         .collect();
-    Policy::new(Draft {
+    Draft {
         rules: book.rules,
         refusals: book.refusals,
         denies,
         sites,
         addresses: book.terms.sets,
         roles: book.terms.roles,
-    })
+    }
 }
 
 /// The rules and refusals so far.

@@ -9,9 +9,11 @@ use serde_json::Map;
 
 use super::{oracle, read};
 use crate::config::Severity;
-use crate::policy::Policy;
+use crate::policy::evaluate::Matched;
+use crate::policy::explain::{Clause, Granted, Outcome as Says, Stage, Walk};
 use crate::policy::facts::Scheme;
 use crate::policy::simulate::{self, Asked, Caller, Outcome};
+use crate::policy::{First, Policy, RuleId, Verdict};
 use crate::value::principal::Principal;
 use crate::value::region::{Anonymizers, GeoFacts, Region};
 
@@ -250,6 +252,71 @@ pub(super) fn told(policy: &Policy, asked: &Asked) -> oracle::Answer {
     )
 }
 
+/// What a walk's own rules lead to.
+#[derive(Debug, PartialEq)]
+enum Follows {
+    Open,
+    Allow(Option<RuleId>),
+    Refuse(Option<RuleId>),
+    Unavailable,
+}
+
+/// DESIGN section 2, point 2 and 5, from the outcomes of the rules that a walk shows.
+fn follows(walk: &Walk) -> Follows {
+    let by = |pick: fn(&Clause) -> Matched| {
+        let denied = walk
+            .denies
+            .iter()
+            .find(|step| pick(&step.clause) == Matched::Holds);
+        let open = walk
+            .denies
+            .iter()
+            .any(|step| pick(&step.clause) == Matched::Open);
+        let (granted, by) = match &walk.grant {
+            Granted::NoRoute | Granted::Anyone => (Matched::Holds, None),
+            Granted::Rules(allows) => {
+                let first = |want| allows.iter().find(|step| pick(&step.clause) == want);
+                match (first(Matched::Holds), first(Matched::Open)) {
+                    (Some(step), _) => (Matched::Holds, Some(step.rule)),
+                    (None, Some(_)) => (Matched::Open, None),
+                    (None, None) => (Matched::Fails, None),
+                }
+            }
+        };
+        (denied.map(|step| step.rule), open, granted, by)
+    };
+    match by(|clause| clause.standing.0) {
+        (None, false, Matched::Holds, rule) => return Follows::Allow(rule),
+        (None, _, Matched::Holds | Matched::Open, _) => return Follows::Open,
+        _ => {}
+    }
+    match by(|clause| clause.standing.1) {
+        (Some(rule), ..) => Follows::Refuse(Some(rule)),
+        (None, _, Matched::Fails, _) => Follows::Refuse(None),
+        (None, ..) => Follows::Unavailable,
+    }
+}
+
+/// Whether the pieces of a clause lead to its outcome.
+fn adds_up(clause: &Clause) -> bool {
+    let keys = clause.keys.iter().map(|key| key.outcome);
+    let ends = clause.until.iter().map(|(_, outcome)| *outcome);
+    let excepted = clause.unless.iter().map(|table| match table.outcome {
+        Says::Holds => Says::Fails,
+        Says::Fails => Says::Holds,
+        other => other,
+    });
+    let all: Vec<Says> = keys.chain(ends).chain(excepted).collect();
+    let is = |outcome| all.contains(&outcome);
+    clause.unless.iter().all(adds_up)
+        && match clause.outcome {
+            Says::Fails => is(Says::Fails),
+            Says::Holds => all.iter().all(|outcome| *outcome == Says::Holds),
+            Says::Failed => is(Says::Failed) && !is(Says::Fails),
+            Says::Open => is(Says::Open) && !is(Says::Fails),
+        }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 400, ..Default::default() })]
 
@@ -258,6 +325,35 @@ proptest! {
         let (root, policy) = written.policy();
         for asked in &asked {
             prop_assert_eq!(told(&policy, asked), oracle::decide(&root, asked), "{:?}\n{}", asked, written.text());
+        }
+    }
+
+    #[test]
+    fn a_walk_tells_what_was_decided(written in written(), asked in proptest::collection::vec(asked(), 8)) {
+        let (_, policy) = written.policy();
+        for asked in &asked {
+            let (outcome, walk) = simulate::explain(&policy, asked);
+            prop_assert_eq!(outcome, simulate::judge(&policy, asked), "{:?}\n{}", asked, written.text());
+            let (Outcome::Judged { decision, verified, .. }, Some(walk)) = (outcome, walk) else {
+                panic!("{outcome:?}");
+            };
+            prop_assert_eq!(walk.conclusion, First::Decided(decision));
+            prop_assert_eq!(walk.stage != Stage::Unseen, verified);
+            for step in walk.steps() {
+                prop_assert!(adds_up(&step.clause), "{:#?}\n{:?}\n{}", step, asked, written.text());
+            }
+            let told = follows(&walk);
+            let fits = match decision.verdict {
+                Verdict::Allow => told == Follows::Allow(decision.rule),
+                Verdict::Refuse(_) => told == Follows::Refuse(decision.rule),
+                Verdict::NotAuthenticated | Verdict::InvalidToken | Verdict::CertificateRequired => {
+                    matches!(told, Follows::Refuse(_))
+                }
+                Verdict::Unavailable => told == Follows::Unavailable,
+                Verdict::NoRoute => matches!(told, Follows::Allow(None) | Follows::Open),
+                Verdict::NoSite | Verdict::BadQuery => false,
+            };
+            prop_assert!(fits, "{told:?} but {decision:?}: {asked:?}\n{}\n{walk:#?}", written.text());
         }
     }
 
