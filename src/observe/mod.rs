@@ -3,6 +3,7 @@
 //! - [`record`]: what one line of the access log says, gathered along a request's life.
 //! - [`mod@format`]: from a record to the bytes of a line: JSON, nginx's `combined`, templates; escaping, redaction, privacy.
 //! - [`access_log`]: where lines go; workers never wait for it.
+//! - [`metrics`]: counters, and their page for Prometheus.
 //! - [`logging`]: the diagnostics log (tracing).
 //!
 //! This room decides nothing and never sees a configuration file; [`crate::snapshot::log`] says what to log.
@@ -10,4 +11,5 @@
 pub mod access_log;
 pub mod format;
 pub mod logging;
+pub mod metrics;
 pub mod record;

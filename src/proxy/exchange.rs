@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::connection::Connection;
 use super::service::Gate;
 use crate::observe::record::Record;
+use crate::policy::{Decision, Place};
 use crate::snapshot::store::Lease;
 use crate::upstream::Phase;
 use crate::upstream::body::Tally;
@@ -22,6 +23,10 @@ pub struct Exchange {
     pub record: Record,
     /// The request body's fate.
     pub tally: Rc<Tally>,
+    /// Site and route, once they are found.
+    pub place: Place,
+    /// What policy concluded, once it has.
+    pub decision: Option<Decision>,
     /// The configuration that serves this request.
     pub lease: Lease,
     connection: Rc<Connection>,
@@ -52,9 +57,12 @@ impl Exchange {
         record.tls_subject = connection.subject.clone();
         record.generation = Some(lease.generation);
         record.keep_headers(&parts.headers, &lease.access_logs);
+        gate.metrics.opened();
         Box::new(Self {
             record,
             tally: Rc::new(Tally::default()),
+            place: Place::default(),
+            decision: None,
             lease: lease.clone(),
             connection: Rc::clone(connection),
             gate: Rc::clone(gate),
@@ -77,6 +85,9 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.record.request_body = self.tally.bytes.get();
         self.record.close(Instant::now());
+        self.gate
+            .metrics
+            .close(&self.record, self.place, self.decision);
         self.gate
             .log
             .borrow_mut()

@@ -32,6 +32,7 @@ use super::intake::{self, Intake};
 use super::request_id::{self, Ids};
 use crate::client::address::Derived;
 use crate::observe::access_log::WorkerLog;
+use crate::observe::metrics::WorkerMetrics;
 use crate::observe::record::{AnsweredBy, Decided, Text, UpstreamPart};
 use crate::policy::decision::Place;
 use crate::policy::facts::Scheme;
@@ -54,6 +55,8 @@ pub struct Gate {
     pub pools: Pools,
     /// Access logs.
     pub log: RefCell<WorkerLog>,
+    /// Counters.
+    pub metrics: WorkerMetrics,
 }
 
 /// The connection must be closed without an answer (a deny with `status = "close"`).
@@ -199,6 +202,7 @@ impl Gate {
 
         let located = snapshot.policy.locate(&judged_host, &target);
         let place = located.ok().ok_or(Failure::AmbiguousPath)?;
+        exchange.place = place;
         let case = Case {
             snapshot,
             connection,
@@ -243,6 +247,7 @@ impl Gate {
             // A site that is not there asks nobody to sign in.
             (First::SignIn, None) => return Err(Failure::Internal),
         };
+        exchange.decision = Some(decision);
         let record = &mut exchange.record;
         if let Some(told) = tell(decision, challenges, snapshot, record) {
             record.answered_by = AnsweredBy::Policy;

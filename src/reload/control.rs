@@ -19,6 +19,7 @@ use crate::config::context::Memory;
 use crate::config::diagnostic::Paint;
 use crate::config::{Diagnostic, Input, Report};
 use crate::observe::access_log::Logger;
+use crate::observe::metrics::{self, Metrics};
 use crate::server::admission::Admission;
 use crate::server::worker::Command;
 use crate::snapshot::store::Publisher;
@@ -50,6 +51,7 @@ pub(super) struct Control {
     pub(super) gone: mpsc::Receiver<()>,
     pub(super) logger: Logger,
     pub(super) admission: Arc<Admission>,
+    pub(super) metrics: Metrics,
     pub(super) orders: UnboundedReceiver<Order>,
     pub(super) orders_out: UnboundedSender<Order>,
     pub(super) started: Timestamp,
@@ -153,7 +155,13 @@ impl Control {
     /// Compiles beside the running configuration and swaps, or changes nothing.
     fn reload(&mut self) -> Result<u64, Box<Report>> {
         let outcome = self.try_reload();
-        self.last_reload = Some((Timestamp::now(), outcome.is_ok()));
+        let now = Timestamp::now();
+        self.last_reload = Some((now, outcome.is_ok()));
+        let counted = match outcome {
+            Ok(_) => metrics::Reload::Applied,
+            Err(_) => metrics::Reload::Refused,
+        };
+        self.metrics.reloaded(counted, now);
         outcome
     }
 

@@ -14,6 +14,7 @@ use super::listeners::{BindError, Listeners};
 use super::names::{self, Change};
 use crate::config::{self, Input, Loaded, Report};
 use crate::observe::access_log::Logger;
+use crate::observe::metrics::Metrics;
 use crate::server::admission::Admission;
 use crate::server::worker::{self, Command};
 use crate::snapshot::store::Publisher;
@@ -119,6 +120,7 @@ impl Instance {
 
         let publisher = Publisher::new(Arc::clone(&snapshot));
         let admission = Arc::new(Admission::default());
+        let metrics = Metrics::new(Timestamp::now());
         let (alive, gone) = mpsc::channel::<()>(1);
         let mut commands = Vec::with_capacity(workers);
         for number in 0..workers {
@@ -127,6 +129,7 @@ impl Instance {
                 snapshots: publisher.subscribe(),
                 commands: receiver,
                 log: logger.worker(),
+                metrics: metrics.worker(),
                 admission: Arc::clone(&admission),
             };
             let alive = alive.clone();
@@ -153,6 +156,7 @@ impl Instance {
             gone,
             logger,
             admission,
+            metrics,
             orders: orders_in,
             orders_out: orders.clone(),
             started: Timestamp::now(),

@@ -16,6 +16,7 @@ use super::accept;
 use super::admission::Admission;
 use super::socket::ListenerKey;
 use crate::observe::access_log::WorkerLog;
+use crate::observe::metrics::WorkerMetrics;
 use crate::proxy::Gate;
 use crate::snapshot::Snapshot;
 use crate::snapshot::store::Handle;
@@ -95,6 +96,8 @@ pub struct Parts {
     pub commands: mpsc::UnboundedReceiver<Command>,
     /// This worker's end of the access logs.
     pub log: WorkerLog,
+    /// This worker's counters.
+    pub metrics: WorkerMetrics,
     /// The shared count of connections.
     pub admission: Arc<Admission>,
 }
@@ -117,12 +120,14 @@ async fn work(parts: Parts) {
         snapshots,
         mut commands,
         log,
+        metrics,
         admission,
     } = parts;
     let gate = Gate {
         handle: RefCell::new(Handle::new(snapshots)),
         pools: Pools::default(),
         log: RefCell::new(log),
+        metrics,
     };
     let worker = Rc::new(Worker {
         gate: Rc::new(gate),
