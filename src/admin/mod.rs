@@ -185,7 +185,7 @@ fn say(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
 }
 
 /// The default socket where its folder is missing.
-pub const LOCAL_SOCKET: &str = "portcullis-admin.sock";
+pub const LOCAL_SOCKET: &str = "admin.sock";
 /// Callers served at once.
 const CONNECTIONS: usize = 16;
 /// How long one call may take.

@@ -37,6 +37,8 @@ pub struct Case<'r> {
     pub scheme: Scheme,
     /// The host as judged.
     pub host: &'r str,
+    /// The host that redirects name: a trusted peer's word, else the host as judged.
+    pub shown_host: &'r str,
     /// The target.
     pub target: &'r Target<'r>,
     /// The head's fields as received.

@@ -3,7 +3,9 @@
 //! One scan over the names finds everything to remove: hop-by-hop fields (RFC 9110 §7.6.1), what `Connection` names, and the
 //! forwarding, identity and override headers that a client may never send (GRAMMAR), their look-alikes with `_` or `.` too.
 
-use http::header::{CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue, TRAILER, UPGRADE};
+use http::header::{
+    CONNECTION, COOKIE, EXPECT, HeaderMap, HeaderName, HeaderValue, TRAILER, UPGRADE,
+};
 use smallvec::SmallVec;
 
 use super::intake::has_token;
@@ -159,6 +161,23 @@ const fn fold(byte: u8) -> u8 {
         b'-'
     } else {
         byte
+    }
+}
+
+/// Joins the pieces into which HTTP/2 clients may cut `Cookie` (RFC 9113 §8.2.3): HTTP/1.1 knows one field.
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let mut pieces = headers.get_all(COOKIE).iter();
+    if pieces.next().is_none() || pieces.next().is_none() {
+        return;
+    }
+    let pieces: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    // Pieces that were valid values are valid joined.
+    if let Ok(whole) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
+        headers.insert(COOKIE, whole);
     }
 }
 

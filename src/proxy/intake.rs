@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+use http::{HeaderValue, Method, Uri, Version};
 
 use crate::snapshot::Limits;
 use crate::value::failure::Failure;
@@ -51,7 +51,7 @@ pub fn read<'r>(parts: &'r Parts, limits: &Limits) -> Result<Intake<'r>, Failure
         target,
         authority,
         host,
-        websocket: websocket(&parts.headers),
+        websocket: websocket(parts),
     })
 }
 
@@ -187,15 +187,23 @@ fn folds(name: &[u8], plain: &[u8]) -> bool {
             .all(|(have, want)| have == want || (*want == b'-' && matches!(have, b'_' | b'.')))
 }
 
-/// RFC 6455 §4.1: `Upgrade: websocket` named by `Connection`.
-fn websocket(headers: &HeaderMap) -> bool {
+/// RFC 6455 §4.1: a GET of HTTP/1.1 or later without a body, and `Upgrade: websocket` named by `Connection`. A body could not
+/// be told from the tunnel's first bytes.
+fn websocket(parts: &Parts) -> bool {
+    let headers = &parts.headers;
     let asks = headers
         .get(UPGRADE)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    asks && headers
-        .get_all(CONNECTION)
-        .iter()
-        .any(|value| has_token(value, b"upgrade"))
+    let bodiless = !headers.contains_key(TRANSFER_ENCODING)
+        && headers
+            .get(CONTENT_LENGTH)
+            .is_none_or(|length| length == "0");
+    let fits = parts.method == Method::GET && parts.version >= Version::HTTP_11 && bodiless;
+    asks && fits
+        && headers
+            .get_all(CONNECTION)
+            .iter()
+            .any(|value| has_token(value, b"upgrade"))
 }
 
 /// Whether a comma-separated field value has the token, in any case.

@@ -71,7 +71,8 @@ pub struct GateService {
     connection: Rc<Connection>,
 }
 
-type Answering = Pin<Box<dyn Future<Output = Result<Response<GateBody>, Stop>>>>;
+/// A request on its way to its answer.
+pub type Answering = Pin<Box<dyn Future<Output = Result<Response<GateBody>, Stop>>>>;
 
 impl GateService {
     /// The service of one connection.
@@ -181,7 +182,7 @@ impl Gate {
         let Intake {
             target,
             authority,
-            host: own_host,
+            host,
             websocket,
         } = intake::read(parts, &snapshot.server.limits)?;
         let derived = snapshot
@@ -190,17 +191,18 @@ impl Gate {
         let Derived {
             client,
             scheme,
-            host,
+            host: told,
         } = derived.ok().ok_or(Failure::Malformed("forwarding"))?;
-        let told_value = host.and_then(|name| HeaderValue::from_str(name).ok());
-        let judged_host = host.map(intake::judged).transpose()?.unwrap_or(own_host);
+        // A trusted peer's word for the host, which it may have from anybody, names links: the site and its rules go by the host
+        // that the upstream will see.
+        let told = told.map(intake::judged).transpose()?;
         let scheme = scheme.unwrap_or_else(|| connection.scheme());
         let record = &mut exchange.record;
         record.client = Some(client);
         record.scheme = Some(scheme);
-        record.host = Some(Text::from(&*judged_host));
+        record.host = Some(Text::from(&*host));
 
-        let located = snapshot.policy.locate(&judged_host, &target);
+        let located = snapshot.policy.locate(&host, &target);
         let place = located.ok().ok_or(Failure::AmbiguousPath)?;
         exchange.place = place;
         let case = Case {
@@ -210,7 +212,8 @@ impl Gate {
             client,
             method: &parts.method,
             scheme,
-            host: &judged_host,
+            host: &host,
+            shown_host: told.as_deref().unwrap_or(&host),
             target: &target,
             headers: &parts.headers,
             websocket,
@@ -222,13 +225,16 @@ impl Gate {
         record.site = site.map(|site| Arc::clone(&site.name));
         record.route = route.map(|route| Arc::clone(&route.pattern));
 
-        let announced = announced(site, parts);
+        // Only a preflight that we answer is judged by the method it announces: anything else goes up as what it is.
+        let preflight = site
+            .and_then(|site| respond::preflight(site.cors.as_ref(), &parts.method, &parts.headers));
+        let announced = preflight
+            .as_ref()
+            .and_then(|_| respond::announced(&parts.headers));
         let first = case.first(announced.as_ref().unwrap_or(&parts.method), record);
         let refused_already =
             matches!(first, First::Decided(decision) if decision.verdict != Verdict::Allow);
-        if !refused_already
-            && let Some(response) = unasked(&case, site, &judged_host, parts, record)
-        {
+        if !refused_already && let Some(response) = unasked(&case, site, preflight, parts, record) {
             return response.map(Step::Answer);
         }
         let Judged {
@@ -301,7 +307,7 @@ impl Gate {
             forwarding: Forwarding {
                 client,
                 scheme,
-                host: told_value.or(authority),
+                host: authority,
             },
             identity: identity_headers(site, person.as_ref(), &case),
         };
@@ -352,7 +358,8 @@ impl Gate {
         } else {
             let limits = &lease.server.limits;
             let (clock, tally) = (Rc::clone(&connection.clock), Rc::clone(&exchange.tally));
-            let patience = (limits.body_timeout, patience.response);
+            let between_reads = route.body_timeout.unwrap_or(limits.body_timeout);
+            let patience = (between_reads, patience.response);
             RequestBody::Client(ClientBody::new(
                 incoming,
                 route.body_size,
@@ -421,13 +428,15 @@ impl Gate {
         }
         exchange.record.status = head.status.as_u16();
         exchange.record.answered_by = AnsweredBy::Upstream;
+        let stream_idle = route
+            .stream_idle_timeout
+            .unwrap_or(lease.server.limits.stream_idle_timeout);
         if let (StatusCode::SWITCHING_PROTOCOLS, Some(upgraded)) = (head.status, upgraded) {
             headers::strip_response(&mut head.headers, Hop::WebSocket);
-            connection
-                .clock
-                .enter(Phase::Tunnel, lease.server.limits.stream_idle_timeout);
+            connection.clock.enter(Phase::Tunnel, stream_idle);
             connection.tunnel.replace(Some(Tunnel {
                 upstream: upgraded,
+                patience: stream_idle,
                 exchange,
             }));
             return Ok(Response::from_parts(
@@ -460,7 +469,7 @@ impl Gate {
         edit_response(&mut head.headers, &lease);
         let limits = &lease.server.limits;
         let patience = if event_stream(&head.headers) {
-            limits.stream_idle_timeout
+            stream_idle
         } else {
             limits.idle_timeout.max(patience.response)
         };
@@ -534,26 +543,17 @@ fn route_of(snapshot: &Snapshot, place: Place) -> Option<&Route> {
         .get(place.route?.0 as usize)
 }
 
-/// The method that a CORS preflight announces, where the site answers preflights.
-fn announced(site: Option<&Site>, parts: &Parts) -> Option<Method> {
-    site?.cors.as_ref()?;
-    if parts.method != Method::OPTIONS {
-        return None;
-    }
-    respond::announced(&parts.headers)
-}
-
 /// Answers that need nobody's identity and no route: the wrong certificate, the https redirect, a preflight.
 fn unasked(
     case: &Case<'_>,
     site: Option<&Site>,
-    host: &str,
+    preflight: Option<Response<Bytes>>,
     parts: &Parts,
     record: &mut crate::observe::record::Record,
 ) -> Option<Early> {
     let connection = case.connection;
     if let Some(certificates) = &connection.certificates
-        && !certificates.covers(connection.sni.as_deref(), host)
+        && !certificates.covers(connection.sni.as_deref(), case.host)
     {
         record.decision = Some(Decided::Deny);
         record.reason = Some(Reason::MISDIRECTED);
@@ -565,12 +565,13 @@ fn unasked(
     if connection.listener.redirect_https && case.scheme == Scheme::Http {
         record.answered_by = AnsweredBy::Policy;
         let location = format!(
-            "https://{host}{}",
+            "https://{}{}",
+            case.shown_host,
             parts.uri.path_and_query().map_or("/", PathAndQuery::as_str)
         );
         return Some(redirect(StatusCode::PERMANENT_REDIRECT, &location));
     }
-    let preflight = respond::preflight(site?.cors.as_ref(), &parts.method, &parts.headers)?;
+    let preflight = preflight?;
     record.answered_by = AnsweredBy::Policy;
     Some(Ok(preflight))
 }
@@ -777,6 +778,9 @@ fn edit(
         parts.uri = Uri::from_parts(uri).unwrap_or_default();
     }
     let headers = &mut parts.headers;
+    if parts.version == Version::HTTP_2 {
+        headers::join_cookies(headers);
+    }
     headers::strip_request(headers, stripped, hop);
     if !site.forward_credential {
         for name in site.identity.credential_headers() {
@@ -857,7 +861,8 @@ fn identity_headers(
     let wanted = &site.headers_to_upstream;
     let mut set = Vec::new();
     let mut put = |name: &Option<HeaderName>, value: &str| {
-        if let (Some(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
+        // UTF-8 as it is, so that a name of any script arrives; control characters make no header.
+        if let (Some(name), Ok(value)) = (name, HeaderValue::from_bytes(value.as_bytes())) {
             set.push((name.clone(), value));
         }
     };
@@ -868,7 +873,13 @@ fn identity_headers(
     }
     if let Some(person) = person {
         put(&wanted.user, &person.principal.user);
-        put(&wanted.roles, &person.principal.roles.join(","));
+        // A role that holds the separator would be read as two that nobody granted.
+        let plain = |role: &&str| !role.contains(|c: char| c == ',' || c.is_control());
+        let roles = person.principal.roles.iter().map(|role| &**role);
+        let roles: Vec<&str> = roles.filter(plain).collect();
+        if !roles.is_empty() {
+            put(&wanted.roles, &roles.join(","));
+        }
         for (path, name) in &wanted.claims {
             if let Some(text) = claim(&person.principal.claims, path) {
                 put(&Some(name.clone()), &text);
@@ -934,7 +945,7 @@ fn fill(template: &Template, case: &Case<'_>, route: &Route) -> String {
         match part {
             Part::Text(literal) => text.push_str(literal),
             Part::Scheme => text.push_str(case.scheme.as_str()),
-            Part::Host => text.push_str(case.host),
+            Part::Host => text.push_str(case.shown_host),
             Part::Client => text.push_str(&case.client.to_string()),
             Part::Path => text.push_str(path),
             Part::Query => {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -55,6 +55,8 @@ pub(super) struct Control {
     pub(super) orders: UnboundedReceiver<Order>,
     pub(super) orders_out: UnboundedSender<Order>,
     pub(super) started: Timestamp,
+    /// When the newest load began.
+    pub(super) loaded: SystemTime,
     pub(super) last_reload: Option<(Timestamp, bool)>,
 }
 
@@ -114,8 +116,7 @@ impl Control {
             tokio::select! {
                 order = self.orders.recv() => match order {
                     Some(Order::Reload(answer)) => {
-                        let outcome = self.reload();
-                        self.watch(files.as_deref_mut());
+                        let outcome = self.reload_all(files.as_deref_mut());
                         drop(answer.send(outcome));
                     }
                     Some(Order::Reopen) => self.logger.reopen(),
@@ -125,9 +126,7 @@ impl Control {
                 },
                 signal = next(signals) => match signal {
                     Word::Reload => {
-                        let outcome = self.reload();
-                        self.watch(files.as_deref_mut());
-                        report(&outcome);
+                        report(&self.reload_all(files.as_deref_mut()));
                     }
                     Word::Reopen => self.logger.reopen(),
                     Word::HandOver => tracing::warn!("USR2: handing over to a new binary is not yet built; nothing done"),
@@ -137,19 +136,28 @@ impl Control {
                 Some(()) = told.recv() => {
                     tokio::time::sleep(SETTLE).await;
                     if files.as_deref_mut().is_some_and(FileWatch::changed) {
-                        let outcome = self.reload();
-                        self.watch(files.as_deref_mut());
-                        report(&outcome);
+                        report(&self.reload_all(files.as_deref_mut()));
                     }
                 }
                 _ = names.tick() => {
                     let wanted = self.memory.wanted_names.clone();
                     if names::refresh(&mut self.memory, &wanted, Timestamp::now()) == Change::Changed {
-                        report(&self.reload());
+                        report(&self.reload_all(files.as_deref_mut()));
                     }
                 }
             }
         }
+    }
+
+    /// Reloads, and watches what is read now.
+    fn reload_all(&mut self, mut files: Option<&mut FileWatch>) -> Result<u64, Box<Report>> {
+        if let Some(files) = &mut files {
+            // What changed until now is about to be read.
+            let _noted = files.changed();
+        }
+        let outcome = self.reload();
+        self.watch(files);
+        outcome
     }
 
     /// Compiles beside the running configuration and swaps, or changes nothing.
@@ -166,6 +174,7 @@ impl Control {
     }
 
     fn try_reload(&mut self) -> Result<u64, Box<Report>> {
+        self.loaded = SystemTime::now();
         let before = self.publisher.newest();
         let (loaded, memory) = load(
             &self.input,
@@ -207,7 +216,7 @@ impl Control {
         if let Input::File(root) = &self.input {
             watched.push(root.clone());
         }
-        files.set(watched);
+        files.set(watched, self.loaded);
     }
 
     fn status(&self) -> serde_json::Value {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
@@ -102,6 +103,7 @@ impl Instance {
     /// # Errors
     /// [`StartError`].
     pub fn start_with(options: Options) -> Result<Self, StartError> {
+        let loading = SystemTime::now();
         let (loaded, memory) = load(&options.input, config::context::Memory::default(), 1);
         let Loaded {
             snapshot, report, ..
@@ -160,6 +162,7 @@ impl Instance {
             orders: orders_in,
             orders_out: orders.clone(),
             started: Timestamp::now(),
+            loaded: loading,
             last_reload: None,
         };
         let thread = std::thread::Builder::new().name("control".to_owned());

@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use super::io::{ClientIo, ClientStream, Meter};
 use super::proxy_protocol::{self, Header};
 use super::worker::Worker;
-use super::{idle, refused, subject, tunnel};
+use super::{http2, idle, refused, subject, tunnel};
 use crate::observe::metrics::Closed;
 use crate::policy::facts::{TlsFacts, TlsVersion};
 use crate::proxy::service::address_value;
@@ -78,7 +78,8 @@ pub(crate) async fn serve(
         return crowded(&gate, &connection, socket).await;
     };
     if listener.proxy_protocol {
-        match introduced(&gate, &connection, &mut socket).await {
+        // Boxed for the same reason as the handshake below.
+        match Box::pin(introduced(&gate, &connection, &mut socket)).await {
             None => return,
             Some(Header::Peer) => {}
             Some(Header::Source(source)) => {
@@ -110,7 +111,7 @@ pub(crate) async fn serve(
                     });
                     let shown = session.peer_certificates().and_then(<[_]>::first);
                     connection.subject = shown.and_then(subject::of).map(Arc::from);
-                    connection.sni = session.server_name().map(Box::from);
+                    connection.sni = session.server_name().map(Rc::from);
                     ClientStream::Tls(Box::new(stream))
                 }
                 Ok(Err(error)) => {
@@ -175,9 +176,13 @@ async fn http(
         Rc::clone(&clock),
         Rc::clone(&meter),
         Rc::clone(&connection.fragment),
-        limits.header_timeout,
-        limits.stream_idle_timeout,
+        limits,
     );
+    if io.speaks_http2() {
+        // The streams have their own clocks; this one only wakes the connection.
+        clock.enter(Phase::Judge, limits.header_timeout);
+        return Box::pin(http2::serve(worker, &connection, io, limits)).await;
+    }
     let (end, read) = loop {
         let service = GateService::new(Rc::clone(&worker.gate), Rc::clone(&connection));
         let mut driven = Box::new(
@@ -187,7 +192,7 @@ async fn http(
                 .max_buf_size(limits.header_size.max(HYPER_BUFFER_MIN))
                 .serve_connection(TokioIo::new(io), service),
         );
-        let end = drive(worker, &clock, &mut driven).await;
+        let end = drive(worker, &clock, &meter, &mut driven).await;
         let parts = driven.into_parts();
         io = parts.io.into_inner();
         let parked = matches!(end, End::Late(Phase::Idle)) && Instant::now() < clock.idle_until();
@@ -230,6 +235,8 @@ async fn http(
                 tracing::debug!(peer = %connection.peer, %error, "connection ended");
             }
         }
+        // It does not even take the answer before: another would stand in the middle of that.
+        End::Late(Phase::Head) if meter.blocked.get() => return,
         End::Late(Phase::Head) if meter.head_bytes.get() > 0 => {
             refused::log(
                 &worker.gate,
@@ -237,7 +244,7 @@ async fn http(
                 Failure::HeadTimeout,
                 meter.head_bytes.get(),
             );
-            drop(io.write_all(refused::TIMEOUT).await);
+            drop(tokio::time::timeout(LINGER, io.write_all(refused::TIMEOUT)).await);
         }
         End::Late(Phase::Head | Phase::Idle) => {}
         // A client that does not take its answer: nothing polite is left to say.
@@ -254,7 +261,7 @@ async fn http(
 }
 
 /// Drives hyper and the deadline in one task.
-async fn drive(worker: &Worker, clock: &Clock, driven: &mut Driven) -> End {
+async fn drive(worker: &Worker, clock: &Clock, meter: &Meter, driven: &mut Driven) -> End {
     let mut armed = clock.deadline();
     let mut timer = Box::pin(tokio::time::sleep_until(armed.into()));
     let mut told = false;
@@ -285,6 +292,14 @@ async fn drive(worker: &Worker, clock: &Clock, driven: &mut Driven) -> End {
                 timer.as_mut().reset(armed.into());
             }
             match clock.phase() {
+                // An answer that is still being taken, or a body that still comes: hyper holds bytes of either, so the connection
+                // cannot be put aside. Late is who moves nothing for the whole idle time.
+                Phase::Idle if meter.blocked.get() || clock.uploading() => {
+                    if clock.idle_until() <= Instant::now() {
+                        return Poll::Ready(End::Late(Phase::Stream));
+                    }
+                    clock.stay();
+                }
                 // The request's own future answers for the lateness: 504, or 408.
                 phase @ (Phase::Connect | Phase::Upload | Phase::Await) => {
                     clock.expire();
@@ -310,7 +325,9 @@ fn closed_by_policy(error: &hyper::Error) -> bool {
 /// Ends our side and reads on for a moment: closing a socket with unread bytes resets it, and the client would lose our
 /// answer with it (RFC 9112 §9.6).
 async fn linger(mut io: ClientIo, meter: &Meter) {
-    if io.shutdown().await.is_err() || meter.ended.get() {
+    // Bounded: a last word over TLS waits for a client that does not read.
+    let ended = tokio::time::timeout(LINGER, io.shutdown()).await;
+    if !matches!(ended, Ok(Ok(()))) || meter.ended.get() {
         return;
     }
     let mut rest = vec![0_u8; 4096];

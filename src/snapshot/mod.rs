@@ -261,6 +261,18 @@ pub struct Upstream {
     pub retries: u32,
     /// TLS settings for `https` servers.
     pub tls: Option<Arc<tls::ClientTls>>,
+    /// Who speaks HTTP/1.1 to its servers.
+    pub codec: Codec,
+}
+
+/// Who speaks HTTP/1.1 to an upstream. Upgrades are always hyper's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Codec {
+    /// Our own client, `upstream::h1`.
+    #[default]
+    Lean,
+    /// hyper's client, to compare with and to fall back to.
+    Hyper,
 }
 
 /// One server of an upstream.

@@ -35,6 +35,12 @@ pub enum RequestBody {
     Empty,
     /// The client's.
     Client(ClientBody),
+    /// What a test feeds, and the length it announces.
+    #[cfg(test)]
+    Fed(
+        tokio::sync::mpsc::UnboundedReceiver<Result<Bytes, Failure>>,
+        Option<u64>,
+    ),
 }
 
 /// The client's body, streaming.
@@ -46,13 +52,14 @@ pub struct ClientBody {
     tally: Rc<Tally>,
     client_patience: Duration,
     upstream_patience: Duration,
+    ended: Cell<bool>,
 }
 
 impl ClientBody {
     /// Wraps what hyper read. `limit` is in bytes; `client_patience` bounds the wait between two reads, `upstream_patience` the
     /// time the upstream may take over a piece.
     #[must_use]
-    pub const fn new(
+    pub fn new(
         incoming: Incoming,
         limit: u64,
         clock: Rc<Clock>,
@@ -60,6 +67,7 @@ impl ClientBody {
         client_patience: Duration,
         upstream_patience: Duration,
     ) -> Self {
+        clock.begin_upload();
         Self {
             incoming,
             limit,
@@ -67,6 +75,7 @@ impl ClientBody {
             tally,
             client_patience,
             upstream_patience,
+            ended: Cell::new(false),
         }
     }
 
@@ -77,9 +86,23 @@ impl ClientBody {
         }
     }
 
+    /// Nothing more is wanted of the client.
+    fn end(&self) {
+        // Whoever drops a body that was read to its end must not speak for the next request's.
+        if !self.ended.replace(true) {
+            self.clock.end_upload();
+        }
+    }
+
     fn fail(&self, failure: Failure) -> BodyError {
         self.tally.failure.set(Some(failure));
         BodyError(failure)
+    }
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -99,6 +122,10 @@ impl Body for RequestBody {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Client(body) => body.poll(cx),
+            #[cfg(test)]
+            Self::Fed(pieces, _) => pieces
+                .poll_recv(cx)
+                .map(|next| next.map(|piece| piece.map(Frame::data).map_err(BodyError))),
         }
     }
 
@@ -106,6 +133,8 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Client(body) => body.incoming.is_end_stream(),
+            #[cfg(test)]
+            Self::Fed(..) => false,
         }
     }
 
@@ -113,6 +142,8 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Client(body) => body.incoming.size_hint(),
+            #[cfg(test)]
+            Self::Fed(_, length) => length.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }
 }
@@ -124,7 +155,7 @@ impl ClientBody {
             if self.clock.phase() != Phase::Upload {
                 self.turn(Phase::Upload, self.client_patience);
                 // The connection's task must see the nearer deadline.
-                self.clock.wake();
+                self.clock.wake_from(cx.waker());
             }
             return Poll::Pending;
         }
@@ -142,12 +173,14 @@ impl ClientBody {
                 // Trailers end here: the body is complete.
                 Err(_trailers) => {
                     self.tally.complete.set(true);
+                    self.end();
                     Poll::Ready(None)
                 }
             },
             Some(Err(_broken)) => Poll::Ready(Some(Err(self.fail(Failure::BodyBroken)))),
             None => {
                 self.tally.complete.set(true);
+                self.end();
                 Poll::Ready(None)
             }
         }

@@ -40,6 +40,7 @@ pub struct Clock {
     expired: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     requests: Cell<u64>,
+    uploading: Cell<bool>,
 }
 
 impl Clock {
@@ -53,6 +54,7 @@ impl Clock {
             expired: Cell::new(false),
             waker: RefCell::new(None),
             requests: Cell::new(0),
+            uploading: Cell::new(false),
         }
     }
 
@@ -61,8 +63,12 @@ impl Clock {
         if phase == Phase::Judge {
             self.requests.set(self.requests.get() + 1);
         }
+        self.enter_at(phase, Instant::now(), patience);
+    }
+
+    /// Enters a phase that may last so long from `now` on: for callers that know the time already.
+    pub fn enter_at(&self, phase: Phase, now: Instant, patience: Duration) {
         self.phase.set(phase);
-        let now = Instant::now();
         if phase == Phase::Idle {
             self.idle_until.set(now + patience);
             self.deadline.set(now + patience.min(PARK_AFTER));
@@ -75,6 +81,27 @@ impl Clock {
     #[must_use]
     pub const fn idle_until(&self) -> Instant {
         self.idle_until.get()
+    }
+
+    /// Lets a connection that idles only by name stay as it is until its idle time is over.
+    pub fn stay(&self) {
+        self.deadline.set(self.idle_until.get());
+    }
+
+    /// A request body begins to stream. It may outlive the answer.
+    pub(super) fn begin_upload(&self) {
+        self.uploading.set(true);
+    }
+
+    /// The request body has been read, or nobody wants the rest of it.
+    pub(super) fn end_upload(&self) {
+        self.uploading.set(false);
+    }
+
+    /// Whether what the client sends is a request body that somebody still reads.
+    #[must_use]
+    pub const fn uploading(&self) -> bool {
+        self.uploading.get()
     }
 
     /// The phase now.
@@ -115,6 +142,15 @@ impl Clock {
         }
     }
 
+    /// Wakes the connection's task, unless it is the one that runs.
+    pub fn wake_from(&self, running: &Waker) {
+        if let Some(waker) = self.waker.borrow().as_ref()
+            && !waker.will_wake(running)
+        {
+            waker.wake_by_ref();
+        }
+    }
+
     /// Waits for `work` until the connection's task finds the deadline passed.
     ///
     /// # Errors
@@ -130,8 +166,11 @@ impl Clock {
         cx: &mut Context<'_>,
     ) -> Poll<Result<F::Output, Expired>> {
         if let Poll::Ready(output) = work.poll(cx) {
+            // Done in the last moment: the lateness must not meet the next wait.
+            self.expired.set(false);
             return Poll::Ready(Ok(output));
         }
+        self.attach(cx.waker());
         if self.expired.take() {
             Poll::Ready(Err(Expired))
         } else {

@@ -2,39 +2,22 @@
 
 use std::net::SocketAddr;
 
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-use super::body::RequestBody;
 use super::demo;
 use super::io::UpstreamIo;
 use crate::snapshot::{Endpoint, Upstream, UpstreamServer};
 use crate::value::failure::Failure;
 
-/// The sending half of an HTTP/1.1 connection, and hyper's half that must be driven.
-pub(super) type Fresh = (
-    http1::SendRequest<RequestBody>,
-    http1::Connection<TokioIo<UpstreamIo>, RequestBody>,
-);
-
-/// Opens a connection and prepares HTTP/1.1 on it. The caller bounds the time.
+/// Opens a connection. The caller bounds the time.
 ///
 /// # Errors
 /// [`Failure::Resolve`], [`Failure::ConnectRefused`] or [`Failure::UpstreamTls`].
 pub(super) async fn connect(
     upstream: &Upstream,
     server: &UpstreamServer,
-) -> Result<Fresh, Failure> {
-    let io = open(upstream, server).await?;
-    let handshake = http1::Builder::new()
-        .max_headers(MAX_RESPONSE_HEADERS)
-        .handshake(TokioIo::new(io));
-    handshake.await.ok().ok_or(Failure::UpstreamClosed)
-}
-
-async fn open(upstream: &Upstream, server: &UpstreamServer) -> Result<UpstreamIo, Failure> {
+) -> Result<UpstreamIo, Failure> {
     let tcp = match &server.address {
         Endpoint::Address(address) => tcp(*address).await?,
         Endpoint::Name(name, port) => by_name(name, *port).await?,
@@ -91,6 +74,3 @@ async fn tcp(address: SocketAddr) -> Result<TcpStream, Failure> {
 fn refused(server: &UpstreamServer, error: &std::io::Error) {
     tracing::warn!(server = %server.url, %error, "upstream connection failed");
 }
-
-/// Fields accepted in a response head; the same as the default for requests.
-const MAX_RESPONSE_HEADERS: usize = 256;

@@ -1,7 +1,7 @@
 //! One request forwarded: connection, request, response head; the body streams afterwards.
 //!
 //! Retries are only what is certainly safe. A connection that could not be opened has carried nothing: any request may try the
-//! next server. A pooled connection that closed before our bytes left gives the request back untouched. One that closed
+//! next server. A pooled connection that closed before our bytes left has carried nothing either. One that closed
 //! after they left may have been acted upon (RFC 9110 §9.2.2): only an idempotent request without a body is sent again.
 
 use std::pin::Pin;
@@ -12,15 +12,21 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use super::body::{RequestBody, Tally};
 use super::clock::{Clock, Expired, Phase};
 use super::connect::connect;
+use super::h1;
+use super::h1::body::{LeanBody, Lease};
+use super::h1::exchange::{Lost, exchange};
+use super::h1::upload::Upload;
+use super::h1::wire::Wire;
 use super::io::UpstreamIo;
-use super::pool::{Conn, Pool, Task};
+use super::library::{self, LibraryBody};
+use super::pool::Pool;
 use crate::policy::Permit;
+use crate::snapshot::Codec;
 use crate::value::failure::Failure;
 
 /// The bounds of one request's waits.
@@ -51,7 +57,7 @@ pub struct Trace {
 /// A [`Failure`]: connecting, the client's body, or the upstream's answer went wrong or took too long.
 pub async fn forward(
     permit: Permit,
-    mut request: Request<RequestBody>,
+    request: Request<RequestBody>,
     pool: &Rc<Pool>,
     patience: Patience,
     clock: &Rc<Clock>,
@@ -60,36 +66,16 @@ pub async fn forward(
 ) -> Result<Response<UpstreamBody>, Failure> {
     // INVARIANT: holding a permit is the only way in here; it is spent by this call.
     drop(permit);
-    loop {
-        let (mut conn, reused) = match pool.checkout() {
-            Some(conn) => (conn, true),
-            None => (dial(pool, patience, clock, trace).await?.0, false),
-        };
-        trace.server = Some(conn.server);
-        clock.enter(Phase::Await, patience.response);
-        if reused && !matches!(clock.within(conn.sender.ready()).await, Ok(Ok(()))) {
-            continue;
+    match pool.upstream.codec {
+        Codec::Lean => {
+            let answered = lean(request, pool, patience, clock, trace).await?;
+            Ok(answered.map(UpstreamBody::Lean))
         }
-        let spare = (reused && repeatable(&request)).then(|| copy(&request));
-        let sent = Instant::now();
-        match clock.within(conn.sender.try_send_request(request)).await {
-            Ok(Ok(response)) => {
-                trace.response = Some(sent.elapsed());
-                return Ok(response
-                    .map(|incoming| UpstreamBody::new(incoming, Some((Rc::clone(pool), conn)))));
-            }
-            Ok(Err(mut error)) => {
-                if let Some(failure) = tally.failure.get() {
-                    return Err(failure);
-                }
-                let again = error.take_message().filter(|_| reused).or(spare);
-                let Some(again) = again else {
-                    return Err(broken(error.error()));
-                };
-                trace.retries += 1;
-                request = again;
-            }
-            Err(Expired) => return Err(late(clock)),
+        Codec::Hyper => {
+            // Boxed: its state would make every request's future larger.
+            let answering = library::forward(request, pool, patience, clock, tally, trace);
+            let answered = Box::pin(answering).await?;
+            Ok(answered.map(|body| UpstreamBody::Library(Box::new(body))))
         }
     }
 }
@@ -108,22 +94,10 @@ pub async fn upgrade(
     trace: &mut Trace,
 ) -> Result<(Response<UpstreamBody>, oneshot::Receiver<Upgraded>), Failure> {
     drop(permit);
-    let (mut conn, upgraded) = dial(pool, patience, clock, trace).await?;
-    trace.server = Some(conn.server);
-    clock.enter(Phase::Await, patience.response);
-    let sent = Instant::now();
-    match clock.within(conn.sender.try_send_request(request)).await {
-        Ok(Ok(response)) => {
-            trace.response = Some(sent.elapsed());
-            conn.task.detach();
-            Ok((
-                response.map(|incoming| UpstreamBody::new(incoming, None)),
-                upgraded,
-            ))
-        }
-        Ok(Err(error)) => Err(broken(error.error())),
-        Err(Expired) => Err(late(clock)),
-    }
+    let answering = library::upgrade(request, pool, patience, clock, trace);
+    let (response, upgraded) = Box::pin(answering).await?;
+    let response = response.map(|body| UpstreamBody::Library(Box::new(body)));
+    Ok((response, upgraded))
 }
 
 /// An upgraded connection to the upstream, with what was read beyond the 101.
@@ -135,12 +109,80 @@ pub struct Upgraded {
     pub read: Bytes,
 }
 
-async fn dial(
+/// Forwards with our own client.
+pub(super) async fn lean(
+    request: Request<RequestBody>,
     pool: &Rc<Pool>,
     patience: Patience,
     clock: &Rc<Clock>,
     trace: &mut Trace,
-) -> Result<(Conn, oneshot::Receiver<Upgraded>), Failure> {
+) -> Result<Response<LeanBody>, Failure> {
+    let repeatable = repeatable(&request);
+    let (head, body) = request.into_parts();
+    let framing = h1::request::Framing::of(&head.method, &body);
+    let method = head.method.clone();
+    let mut head = Some(head);
+    let mut upload = Upload::new(body, framing);
+    // A connection that died under an unanswered request: the head is in its buffer still.
+    let mut dead: Option<Box<Wire>> = None;
+    loop {
+        let (mut wire, reused) = match pool.check_out_lean() {
+            Some(wire) => (wire, true),
+            None => {
+                let (io, server) = dial(pool, patience, clock, trace).await?;
+                (Box::new(Wire::new(io, server, Instant::now())), false)
+            }
+        };
+        trace.server = Some(wire.server);
+        if let Some(dead) = dead.take() {
+            wire.inherit(*dead);
+            upload.restart();
+            trace.retries += 1;
+        }
+        if let Some(head) = head.take() {
+            h1::request::write(wire.begin(), &head, framing);
+        }
+        let sent = Instant::now();
+        clock.enter_at(Phase::Await, sent, patience.response);
+        match clock
+            .within(exchange(&mut wire, &mut upload, &method))
+            .await
+        {
+            Ok(Ok(head)) => {
+                trace.response = Some(sent.elapsed());
+                let lease = Lease {
+                    wire,
+                    keep: head.keep,
+                    pool: Rc::clone(pool),
+                };
+                let mut response = Response::new(LeanBody::new(head.framing, lease, upload));
+                *response.status_mut() = head.status;
+                *response.headers_mut() = head.headers;
+                return Ok(response);
+            }
+            Ok(Err(Lost::Silent)) if reused && (repeatable || upload.is_unsent()) => {
+                dead = Some(wire);
+            }
+            Ok(Err(Lost::Request(failure))) => return Err(failure),
+            Ok(Err(Lost::Malformed(malformed))) => {
+                let server = pool.upstream.servers.get(wire.server);
+                let server = server.map_or("", |server| &server.url);
+                tracing::warn!(server, %malformed, "upstream answered malformed HTTP");
+                return Err(Failure::UpstreamMalformed);
+            }
+            Ok(Err(Lost::Closed | Lost::Silent)) => return Err(Failure::UpstreamClosed),
+            Err(Expired) => return Err(late(clock)),
+        }
+    }
+}
+
+/// Opens a connection to the server whose turn it is, or to one after it. Answers which.
+pub(super) async fn dial(
+    pool: &Pool,
+    patience: Patience,
+    clock: &Clock,
+    trace: &mut Trace,
+) -> Result<(UpstreamIo, usize), Failure> {
     let upstream = &pool.upstream;
     let mut failure = Failure::Internal;
     for attempt in 0..=upstream.retries {
@@ -154,31 +196,11 @@ async fn dial(
         }
         clock.enter(Phase::Connect, patience.connect);
         let started = Instant::now();
-        let outcome = clock.within(connect(upstream, server)).await;
+        // Boxed: connecting is rare, and its state would make every request's future larger.
+        let outcome = clock.within(Box::pin(connect(upstream, server))).await;
         trace.connect += started.elapsed();
         match outcome {
-            Ok(Ok((sender, connection))) => {
-                let (hand_over, upgraded) = oneshot::channel();
-                let task = tokio::task::spawn_local(async move {
-                    if let Ok(parts) = connection.without_shutdown().await {
-                        // Nobody waits unless the request was an upgrade.
-                        drop(hand_over.send(Upgraded {
-                            io: parts.io.into_inner(),
-                            read: parts.read_buf,
-                        }));
-                    }
-                });
-                let task = Task::new(task.abort_handle());
-                return Ok((
-                    Conn {
-                        sender,
-                        server: index,
-                        idle_since: started,
-                        task,
-                    },
-                    upgraded,
-                ));
-            }
+            Ok(Ok(io)) => return Ok((io, index)),
             Ok(Err(reason)) => failure = reason,
             Err(Expired) => failure = Failure::ConnectTimeout,
         }
@@ -187,7 +209,7 @@ async fn dial(
 }
 
 /// Who is late: the client with its body, or the upstream.
-fn late(clock: &Clock) -> Failure {
+pub(super) fn late(clock: &Clock) -> Failure {
     if clock.phase() == Phase::Upload {
         Failure::BodyTimeout
     } else {
@@ -195,16 +217,8 @@ fn late(clock: &Clock) -> Failure {
     }
 }
 
-fn broken(error: &hyper::Error) -> Failure {
-    if error.is_parse() || error.is_parse_status() || error.is_parse_too_large() {
-        Failure::UpstreamMalformed
-    } else {
-        Failure::UpstreamClosed
-    }
-}
-
 /// Methods that may be sent twice (RFC 9110 §9.2.2), where nothing of a body is lost by it.
-fn repeatable(request: &Request<RequestBody>) -> bool {
+pub(super) fn repeatable(request: &Request<RequestBody>) -> bool {
     let method = request.method();
     let idempotent = [
         Method::GET,
@@ -216,74 +230,57 @@ fn repeatable(request: &Request<RequestBody>) -> bool {
     idempotent.contains(method) && matches!(request.body(), RequestBody::Empty)
 }
 
-fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut again = Request::new(RequestBody::Empty);
-    again.method_mut().clone_from(request.method());
-    again.uri_mut().clone_from(request.uri());
-    again.headers_mut().clone_from(request.headers());
-    again
-}
-
 /// The response body; at its end the connection goes back to the pool, and when dropped before it, the connection is closed.
 #[derive(Debug)]
-pub struct UpstreamBody {
-    incoming: Incoming,
-    /// A chunked body does not know that it has ended but by having said so.
-    ended: bool,
-    lease: Option<(Rc<Pool>, Conn)>,
+pub enum UpstreamBody {
+    /// Read by our own client.
+    Lean(LeanBody),
+    /// Read by hyper's.
+    Library(Box<LibraryBody>),
 }
 
-impl UpstreamBody {
-    const fn new(incoming: Incoming, lease: Option<(Rc<Pool>, Conn)>) -> Self {
-        Self {
-            incoming,
-            ended: false,
-            lease,
-        }
-    }
-
-    fn release(&mut self) {
-        if let Some((pool, conn)) = self.lease.take() {
-            pool.check_in(conn);
-        }
-    }
+/// Why a response body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyBroken {
+    /// Our own client says.
+    #[error(transparent)]
+    Lean(#[from] h1::Broken),
+    /// hyper's says.
+    #[error(transparent)]
+    Library(#[from] hyper::Error),
 }
 
 impl Body for UpstreamBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyBroken;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        match &polled {
-            Poll::Ready(None) => {
-                self.ended = true;
-                self.release();
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyBroken>>> {
+        match self.get_mut() {
+            Self::Lean(body) => {
+                let polled = Pin::new(body).poll_frame(cx);
+                polled.map(|next| next.map(|frame| frame.map_err(Into::into)))
             }
-            // With a known length the last piece ends the body; hyper may not ask for another.
-            Poll::Ready(Some(Ok(_))) if self.incoming.is_end_stream() => self.release(),
-            Poll::Ready(Some(Err(_))) => self.lease = None,
-            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+            Self::Library(body) => {
+                let polled = Pin::new(body.as_mut()).poll_frame(cx);
+                polled.map(|next| next.map(|frame| frame.map_err(Into::into)))
+            }
         }
-        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended || self.incoming.is_end_stream()
+        match self {
+            Self::Lean(body) => body.is_end_stream(),
+            Self::Library(body) => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
-}
-
-impl Drop for UpstreamBody {
-    fn drop(&mut self) {
-        if self.incoming.is_end_stream() {
-            self.release();
+        match self {
+            Self::Lean(body) => body.size_hint(),
+            Self::Library(body) => body.size_hint(),
         }
     }
 }

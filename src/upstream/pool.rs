@@ -6,10 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::http1::SendRequest;
-use tokio::task::AbortHandle;
-
-use super::body::RequestBody;
+use super::h1::wire::Wire;
+use super::library;
 use crate::snapshot::{Snapshot, Upstream};
 
 /// The pools of one worker. A reload that leaves an upstream as it was leaves its connections as they were.
@@ -65,9 +63,7 @@ impl Pools {
     /// Closes connections that have idled too long. Call about once a second.
     pub fn sweep(&self, now: Instant) {
         self.by_upstream.borrow().values().for_each(|pool| {
-            pool.idle.borrow_mut().retain(|conn| {
-                now.duration_since(conn.idle_since) < MAX_IDLE && !conn.sender.is_closed()
-            });
+            pool.idle.borrow_mut().retain_mut(|conn| conn.keep(now));
         });
     }
 
@@ -87,23 +83,47 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// The connection that was used last, if it is still open.
-    pub(super) fn checkout(&self) -> Option<Conn> {
+    /// The connection that was used last, if it is still open, for our own client.
+    pub(super) fn check_out_lean(&self) -> Option<Box<Wire>> {
         let mut idle = self.idle.borrow_mut();
         while let Some(conn) = idle.pop() {
-            if !conn.sender.is_closed() {
+            if let Conn::Lean(mut wire) = conn
+                && wire.is_quiet()
+            {
+                return Some(wire);
+            }
+        }
+        None
+    }
+
+    /// The same for hyper's.
+    pub(super) fn check_out_library(&self) -> Option<Box<library::Conn>> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(conn) = idle.pop() {
+            if let Conn::Library(conn) = conn
+                && conn.is_open()
+            {
                 return Some(conn);
             }
         }
         None
     }
 
-    /// Takes a connection back for the next request.
-    pub(super) fn check_in(&self, mut conn: Conn) {
+    /// Takes a connection of our own client back for the next request. Whether it is still open is asked when it is used.
+    pub(super) fn check_in_lean(&self, mut wire: Box<Wire>) {
         let mut idle = self.idle.borrow_mut();
-        if !conn.sender.is_closed() && idle.len() < self.size.get() {
+        if idle.len() < self.size.get() {
+            wire.idle_since = Instant::now();
+            idle.push(Conn::Lean(wire));
+        }
+    }
+
+    /// The same for hyper's.
+    pub(super) fn check_in_library(&self, mut conn: Box<library::Conn>) {
+        let mut idle = self.idle.borrow_mut();
+        if conn.is_open() && idle.len() < self.size.get() {
             conn.idle_since = Instant::now();
-            idle.push(conn);
+            idle.push(Conn::Library(conn));
         }
     }
 
@@ -116,34 +136,25 @@ impl Pool {
     }
 }
 
-/// One connection. Dropping it ends its task, so nothing keeps an upstream busy for nobody.
+/// One idle connection. A pool has one kind: its upstream's codec.
 #[derive(Debug)]
-pub(super) struct Conn {
-    pub(super) sender: SendRequest<RequestBody>,
-    pub(super) server: usize,
-    pub(super) idle_since: Instant,
-    pub(super) task: Task,
+enum Conn {
+    Lean(Box<Wire>),
+    Library(Box<library::Conn>),
 }
 
-/// Ends the driving task with its owner.
-#[derive(Debug)]
-pub(super) struct Task(Option<AbortHandle>);
-
-impl Task {
-    pub(super) const fn new(handle: AbortHandle) -> Self {
-        Self(Some(handle))
-    }
-
-    /// Lets the task live on by itself: it hands an upgraded stream over and ends with its connection.
-    pub(super) fn detach(&mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        if let Some(handle) = &self.0 {
-            handle.abort();
+impl Conn {
+    /// Whether it may stay. One that has idled a while gives up its buffers.
+    fn keep(&mut self, now: Instant) -> bool {
+        match self {
+            Self::Lean(wire) => {
+                let idle = now.duration_since(wire.idle_since);
+                if idle > REST {
+                    wire.rest();
+                }
+                idle < MAX_IDLE && wire.is_quiet()
+            }
+            Self::Library(conn) => now.duration_since(conn.idle_since) < MAX_IDLE && conn.is_open(),
         }
     }
 }
@@ -154,8 +165,10 @@ fn same_servers(one: &Upstream, other: &Upstream) -> bool {
         (Some(one), Some(other)) => Arc::ptr_eq(&one.config, &other.config),
         (None, Some(_)) | (Some(_), None) => false,
     };
-    one.name == other.name && one.servers == other.servers && same_tls
+    one.name == other.name && one.servers == other.servers && one.codec == other.codec && same_tls
 }
 
 /// Servers commonly close idle connections after 60 to 75 seconds: close first.
 const MAX_IDLE: Duration = Duration::from_secs(55);
+/// Idle for longer, a connection needs no buffers.
+const REST: Duration = Duration::from_secs(1);

@@ -20,6 +20,7 @@ mod conformance;
 mod denial;
 mod fields;
 mod golden;
+mod hostile;
 mod http1;
 mod identity;
 mod limits;

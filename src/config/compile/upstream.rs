@@ -9,7 +9,7 @@ use rustls_pki_types::ServerName;
 use super::{duration, number, tls};
 use crate::config::node::{Entry, Node, Span, Table};
 use crate::config::{Context, Diagnostic, defaults};
-use crate::snapshot::{Endpoint, Upstream, UpstreamServer};
+use crate::snapshot::{Codec, Endpoint, Upstream, UpstreamServer};
 
 /// Compiles every upstream, in the order written.
 pub(super) fn compile(root: &Table, cx: &mut Context) -> Vec<Arc<Upstream>> {
@@ -48,6 +48,7 @@ fn one(entry: &Entry, cx: &mut Context) -> Option<Arc<Upstream>> {
         idle_connections: number(table, "idle_connections").unwrap_or(defaults::IDLE_CONNECTIONS),
         retries: number(table, "retries").unwrap_or(defaults::RETRIES),
         tls,
+        codec: Codec::default(),
     }))
 }
 
