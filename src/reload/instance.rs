@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::SystemTime;
@@ -13,6 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::control::{Control, Order};
 use super::listeners::{BindError, Listeners};
 use super::names::{self, Change};
+use crate::admin::View;
+use crate::admin::doors::{DoorError, Doors};
 use crate::config::{self, Input, Loaded, Report};
 use crate::observe::access_log::Logger;
 use crate::observe::metrics::Metrics;
@@ -61,15 +63,9 @@ pub enum StartError {
     /// An access log cannot be opened.
     #[error(transparent)]
     Log(#[from] crate::observe::access_log::OpenError),
-    /// The admin socket cannot be bound, and it was written in the configuration.
-    #[error("cannot open the admin socket {path}")]
-    Admin {
-        /// The socket.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    /// The admin cannot be reached where the configuration says.
+    #[error(transparent)]
+    Admin(#[from] DoorError),
     /// A thread or a runtime cannot be made.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
@@ -80,6 +76,7 @@ pub enum StartError {
 pub struct Instance {
     orders: mpsc::UnboundedSender<Order>,
     addresses: Vec<SocketAddr>,
+    admin_address: Option<SocketAddr>,
     report: Report,
     control: Option<JoinHandle<()>>,
 }
@@ -118,7 +115,9 @@ impl Instance {
         let prepared = listeners.prepare(&snapshot.listeners, workers)?;
         let logger = Logger::new();
         logger.configure(&snapshot.access_logs)?;
-        let admin = crate::admin::bind(&snapshot.admin)?;
+        let doors = Doors::default();
+        let admin = doors.prepare(&snapshot.admin)?;
+        let admin_address = admin.address();
 
         let publisher = Publisher::new(Arc::clone(&snapshot));
         let admission = Arc::new(Admission::default());
@@ -149,6 +148,15 @@ impl Instance {
         listeners.apply(prepared, &commands);
         let addresses = listeners.addresses(&snapshot.listeners);
         let (orders, orders_in) = mpsc::unbounded_channel();
+        let view = View {
+            snapshots: publisher.subscribe(),
+            metrics: metrics.clone(),
+            logger: logger.clone(),
+            admission: Arc::clone(&admission),
+            draining: Arc::default(),
+            started: Timestamp::now(),
+            orders: orders.clone(),
+        };
         let control = Control {
             input: options.input,
             memory,
@@ -160,8 +168,8 @@ impl Instance {
             admission,
             metrics,
             orders: orders_in,
-            orders_out: orders.clone(),
-            started: Timestamp::now(),
+            doors,
+            view,
             loaded: loading,
             last_reload: None,
         };
@@ -176,6 +184,7 @@ impl Instance {
         Ok(Self {
             orders,
             addresses,
+            admin_address,
             report,
             control: Some(control),
         })
@@ -185,6 +194,12 @@ impl Instance {
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.addresses.clone()
+    }
+
+    /// The bound address of the admin on TCP, as it was at the start.
+    #[must_use]
+    pub const fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
     }
 
     /// What the first load found: warnings and notes.

@@ -143,7 +143,7 @@ fn clients_make_no_labels() {
         (Some("get"), 200, "other", "200"),
         (Some("DELETE"), 599, "DELETE", "599"),
         (Some("GET"), 999, "GET", "other"),
-        (Some("GET"), 7, "GET", "other"),
+        (Some("POST"), 7, "POST", "other"),
         (Some("HEAD"), 451, "HEAD", "451"),
         (None, 400, "other", "400"),
     ] {
