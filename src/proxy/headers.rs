@@ -81,6 +81,8 @@ fn hop_by_hop(name: &HeaderName) -> bool {
         "connection"
             | "keep-alive"
             | "proxy-connection"
+            // httpoxy: no such field exists, and CGI applications would take it for their proxy's address.
+            | "proxy"
             | "proxy-authenticate"
             | "proxy-authorization"
             | "te"
@@ -220,6 +222,7 @@ mod tests {
             ("x-team", false, "named by the site"),
             ("x_team", false, "look-alike of one named by the site"),
             ("te", false, "hop-by-hop"),
+            ("proxy", false, "httpoxy"),
             ("x-custom", true, "an ordinary field"),
             ("accept", true, "an ordinary field"),
             ("x-named", false, "named by Connection"),

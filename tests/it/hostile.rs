@@ -262,7 +262,7 @@ fn large(limits: &str) -> (Gate, Origin) {
 
 #[test]
 fn client_that_reads_slowly_gets_its_whole_answer() {
-    for limits in ["", "idle_timeout = \"1s\""] {
+    for limits in ["", "idle_timeout = \"3s\""] {
         let (gate, _origin) = large(limits);
         let mut client = gate.connect();
         client.send(request("GET /large", &[], b""));
@@ -408,4 +408,42 @@ fn request_that_a_shutdown_cuts_off_has_its_line() {
     let folder = gate.shutdown();
     let text = std::fs::read_to_string(folder.path().join("access.log")).unwrap();
     assert_eq!(text.lines().count(), 1, "{text}");
+}
+
+#[test]
+fn unfinished_upload_stands_in_nobodys_way() {
+    let origin = Origin::scripted(|exchange| {
+        if exchange.seen.method != "POST" {
+            return Then::Usual;
+        }
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        exchange.read_body();
+        Then::Next
+    });
+    let config = open(&origin).replace(
+        "response_timeout = \"1500ms\"",
+        "response_timeout = \"20s\"",
+    );
+    let gate = Gate::start_in(
+        TempDir::new().unwrap(),
+        &config.replace("[upstream.app]", "[upstream.app]\nidle_connections = 8"),
+    );
+    let uploads: Vec<Client> = (0..4)
+        .map(|_| {
+            let mut client = gate.connect();
+            client.send(request("POST /x", &["Content-Length: 1000"], b"hello"));
+            client.response("POST").is(200);
+            client
+        })
+        .collect();
+    let start = Instant::now();
+    for _ in 0..8 {
+        gate.connect().ask("GET /y", &[]).is(200);
+    }
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
+    drop(uploads);
 }

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::upstream::io::UpstreamIo;
@@ -104,15 +104,18 @@ impl Wire {
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, hint: u64) -> Poll<io::Result<usize>> {
         let hint = usize::try_from(hint).unwrap_or(usize::MAX);
         let room = self.read.capacity() - self.read.len();
-        if room < hint.min(self.target / 2) {
-            self.read.reserve(self.target);
+        if room < hint.min(self.target / 2) && !self.read.try_reclaim(self.target) {
+            if self.read.is_empty() {
+                // Not `reserve`, which doubles what is there.
+                self.read = BytesMut::with_capacity(self.target);
+            } else {
+                self.read.reserve(self.target);
+            }
         }
-        let room = self.read.capacity() - self.read.len();
-        let length = ready!(tokio_util::io::poll_read_buf(
-            Pin::new(&mut self.io),
-            cx,
-            &mut self.read
-        ))?;
+        let room = self.target.min(self.read.capacity() - self.read.len());
+        let mut limited = (&mut self.read).limit(room);
+        let io = Pin::new(&mut self.io);
+        let length = ready!(tokio_util::io::poll_read_buf(io, cx, &mut limited))?;
         if length == room {
             self.target = (self.target * 2).min(READ_MOST);
         }
