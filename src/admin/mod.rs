@@ -6,6 +6,7 @@
 //! | `GET /readyz` | 200 while it serves, 503 while it drains |
 //! | `GET /metrics` | 200 and Prometheus' text |
 //! | `GET /status` | 200 and an object: version, generation, uptime, connections, listeners |
+//! | `GET /explain/<request-id>` | 200 and an object: what the request was judged by; 404 where it is not kept any more |
 //! | `POST /reload` | 200 `{"generation":n}`, or 422 `{"report":[…],"text":"…"}` and nothing has changed |
 //! | `POST /reopen` | 202; log files are opened anew |
 //!
@@ -33,7 +34,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::{oneshot, watch};
 
 use self::guard::{Door, Refused};
@@ -43,6 +44,7 @@ use crate::observe::metrics::Metrics;
 use crate::observe::metrics::text;
 use crate::reload::control::Order;
 use crate::server::admission::Admission;
+use crate::server::worker::Command;
 use crate::snapshot::Snapshot;
 
 /// What the admin sees of the process, and whom it tells.
@@ -60,6 +62,8 @@ pub struct View {
     pub draining: Arc<AtomicBool>,
     /// When it started.
     pub started: Timestamp,
+    /// The workers.
+    pub workers: Arc<[UnboundedSender<Command>]>,
     /// The control thread.
     pub orders: UnboundedSender<Order>,
 }
@@ -83,7 +87,9 @@ async fn route(
     view: &View,
 ) -> Response<Full<Bytes>> {
     let path = request.uri().path();
-    let Some((_, method)) = ROUTES.iter().find(|(known, _)| *known == path) else {
+    let id = path.strip_prefix(EXPLAIN);
+    let known = id.map_or(path, |_| EXPLAIN);
+    let Some((_, method)) = ROUTES.iter().find(|(route, _)| *route == known) else {
         return say(StatusCode::NOT_FOUND, &json!({ "error": "not_found" }));
     };
     if request.method() != method {
@@ -93,6 +99,9 @@ async fn route(
             response.headers_mut().insert(ALLOW, allow);
         }
         return response;
+    }
+    if let Some(id) = id {
+        return explain(id, view).await;
     }
     match path {
         "/livez" => say(StatusCode::OK, &json!({ "status": "ok" })),
@@ -117,6 +126,29 @@ async fn route(
             drop(view.orders.send(Order::Reopen));
             say(StatusCode::ACCEPTED, &json!({ "status": "reopening" }))
         }
+    }
+}
+
+/// Asks every worker; of requests with one id, which a trusted peer may have sent, the newest is told.
+async fn explain(id: &str, view: &View) -> Response<Full<Bytes>> {
+    let id: Arc<str> = id.into();
+    let (found, mut all) = mpsc::unbounded_channel();
+    for worker in view.workers.iter() {
+        drop(worker.send(Command::Explain(Arc::clone(&id), found.clone())));
+    }
+    drop(found);
+    let mut newest: Option<(Timestamp, Value)> = None;
+    while let Some(one) = all.recv().await {
+        if newest.as_ref().is_none_or(|known| known.0 <= one.0) {
+            newest = Some(one);
+        }
+    }
+    match newest {
+        Some((_, told)) => say(StatusCode::OK, &told),
+        None => say(
+            StatusCode::NOT_FOUND,
+            &json!({ "error": "not_found", "message": "no request with this id is kept; the newest of each worker are" }),
+        ),
     }
 }
 
@@ -187,7 +219,8 @@ fn whole(status: StatusCode, kind: &'static str, body: String) -> Response<Full<
 }
 
 /// What is answered, and to which method.
-const ROUTES: [(&str, Method); 6] = [
+const ROUTES: [(&str, Method); 7] = [
+    (EXPLAIN, Method::GET),
     ("/livez", Method::GET),
     ("/readyz", Method::GET),
     ("/metrics", Method::GET),
@@ -195,6 +228,9 @@ const ROUTES: [(&str, Method); 6] = [
     ("/reload", Method::POST),
     ("/reopen", Method::POST),
 ];
+
+/// What stands before a request id.
+const EXPLAIN: &str = "/explain/";
 
 /// The default socket where its folder is missing.
 pub const LOCAL_SOCKET: &str = "portcullis-admin.sock";

@@ -155,6 +155,7 @@ impl Instance {
             admission: Arc::clone(&admission),
             draining: Arc::default(),
             started: Timestamp::now(),
+            workers: commands.as_slice().into(),
             orders: orders.clone(),
         };
         let control = Control {

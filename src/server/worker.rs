@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +31,8 @@ pub enum Command {
     Listen(ListenerKey, TcpListener),
     /// Accept from it no longer.
     Unlisten(ListenerKey),
+    /// Tell what the request with this id was judged by, if it is known here.
+    Explain(Arc<str>, mpsc::UnboundedSender<(Timestamp, Value)>),
     /// Stop accepting, let requests in flight end, then end.
     Drain,
     /// End now.
@@ -128,6 +132,7 @@ async fn work(parts: Parts) {
         pools: Pools::default(),
         log: RefCell::new(log),
         metrics,
+        ring: RefCell::default(),
     };
     let worker = Rc::new(Worker {
         gate: Rc::new(gate),
@@ -155,6 +160,11 @@ async fn work(parts: Parts) {
                 Some(Command::Unlisten(key)) => {
                     if let Some(stop) = accepting.remove(&key) {
                         stop.cancel();
+                    }
+                }
+                Some(Command::Explain(id, answer)) => {
+                    if let Some(found) = worker.gate.ring.borrow().find(id.as_bytes()) {
+                        drop(answer.send(found));
                     }
                 }
                 Some(Command::Drain) => {

@@ -254,7 +254,7 @@ fn not_ready_while_draining() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let origin = Origin::scripted(move |_| {
-        drop(wait.lock().unwrap().recv());
+        let _gone = wait.lock().unwrap().recv();
         Then::Usual
     });
     let config = with(LOOPBACK, &open(&origin)).replace("\"1s\"", "\"30s\"");
@@ -553,4 +553,67 @@ fn labels(text: &str) -> Vec<(String, String)> {
             .unwrap_or(&after[end + 1..]);
     }
     all
+}
+
+#[test]
+fn explain_tells_what_a_request_was_judged_by_and_keeps_no_secret() {
+    let origin = Origin::start();
+    let config = format!(
+        "[[deny]]\nname = \"old-apps\"\nheader.x-app = \"old*\"\n\
+         [[deny]]\nname = \"a-rule-on-a-credential\"\nheader.authorization = \"Bearer never\"\n{}",
+        open(&origin)
+    );
+    let gate = gate(LOOPBACK, &config);
+    let mut client = gate.connect();
+    let fields = &[
+        "X-App: older",
+        "Authorization: Bearer secret-1",
+        "Cookie: session=secret-2",
+        "X-Other: secret-3",
+    ];
+    let denied = client.ask("GET /a/b?page=2&access_token=secret-4", fields);
+    let denied = denied.is(403);
+    let id = denied.header("x-request-id").unwrap();
+    let passed = client.ask("GET /x", &["X-App: new"]).is(200);
+    let passed = passed.header("x-request-id").unwrap();
+    let socket = Place::from(&*gate.path("admin.sock"));
+    let explain = |id: &str| {
+        eventually_some("it is kept", || {
+            let reply = ask(&socket, "GET", &format!("/explain/{id}")).unwrap();
+            (reply.status == 200).then_some(reply.body)
+        })
+    };
+    let told = explain(id);
+    let text = told.to_string();
+    for number in 1..=4 {
+        assert!(!text.contains(&format!("secret-{number}")), "{text}");
+    }
+    for (pointer, want) in [
+        ("/request/id", id),
+        ("/request/method", "GET"),
+        ("/request/path", "/a/b"),
+        ("/request/query", "page=2&access_token=REDACTED"),
+        ("/request/client", "127.0.0.1"),
+        ("/request/headers/x-app/0", "older"),
+        ("/site", "*"),
+        ("/decision/verdict", "refuse"),
+        ("/decision/rule/name", "old-apps"),
+        ("/decision/reason", "forbidden"),
+        ("/decision/answered_by", "policy"),
+    ] {
+        let got = told.pointer(pointer).and_then(|value| value.as_str());
+        assert_eq!(got, Some(want), "{pointer} in {told:#}");
+    }
+    assert_eq!(told["decision"]["status"], 403);
+    assert_eq!(explain(passed)["decision"]["verdict"], "allow");
+    // The generation that judged is told, and kept, after a reload.
+    gate.reload_as_is().unwrap();
+    client.ask("GET /x", &[]).is(200);
+    let told = explain(id);
+    assert_eq!(told["config"]["generation"], 1);
+    assert_eq!(told["config"]["kept"], true);
+    for unknown in ["nothing", "", "a/b"] {
+        let reply = ask(&socket, "GET", &format!("/explain/{unknown}")).unwrap();
+        assert_eq!(reply.status, 404, "{unknown:?}");
+    }
 }
