@@ -1,8 +1,11 @@
 //! A policy as the compiler of the configuration hands it over, before its indexes are built.
 
+use std::sync::Arc;
+
+use http::HeaderName;
 use ipnet::IpNet;
 
-use super::condition::Condition;
+use super::condition::{Condition, Matcher};
 use super::decision::{Refusal, RefusalId, RuleId, RuleInfo};
 use super::pattern::Pattern;
 use super::role::Roles;
@@ -23,6 +26,48 @@ pub struct Draft {
     pub addresses: Vec<Vec<IpNet>>,
     /// The roles and what they hold.
     pub roles: Roles,
+}
+
+/// What rules read of a request by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inputs {
+    /// Header fields, sorted.
+    pub headers: Vec<HeaderName>,
+    /// Paths of claims, sorted.
+    pub claims: Vec<Arc<str>>,
+}
+
+impl Draft {
+    /// What the rules read by name.
+    #[must_use]
+    pub fn inputs(&self) -> Inputs {
+        let mut inputs = Inputs::default();
+        let routes = self.sites.iter().flat_map(|site| &site.routes);
+        let denies = self.sites.iter().flat_map(|site| &site.denies);
+        let denies = self.denies.iter().chain(denies);
+        let denies = denies.chain(routes.clone().flat_map(|route| &route.denies));
+        let allows = routes.flat_map(|route| match &route.grant {
+            Grant::Anyone => &[][..],
+            Grant::Rules(allows) => allows,
+        });
+        let conditions = denies.map(|deny| &deny.condition);
+        for condition in conditions.chain(allows.map(|allow| &allow.condition)) {
+            condition.every_test(&mut |test| {
+                if let Matcher::Header(name, _) = &test.matcher {
+                    inputs.headers.push(name.clone());
+                } else if let Matcher::Claim(claim) = &test.matcher {
+                    inputs.claims.push(Arc::clone(&claim.path));
+                }
+            });
+        }
+        inputs
+            .headers
+            .sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        inputs.headers.dedup();
+        inputs.claims.sort_unstable();
+        inputs.claims.dedup();
+        inputs
+    }
 }
 
 /// A deny.

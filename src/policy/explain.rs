@@ -138,7 +138,10 @@ impl Policy {
         let route = self.route_at(place);
         let groups = [
             (Scope::Global, &*self.denies.denies),
-            (Scope::Site, site.map_or(&[][..], |site| &site.denies.denies)),
+            (
+                Scope::Site,
+                site.map_or(&[][..], |site| &site.denies.denies),
+            ),
             (
                 Scope::Route,
                 route.map_or(&[][..], |route| &route.denies.denies),

@@ -48,7 +48,7 @@ pub use permit::Permit;
 
 use self::address::Addresses;
 use self::condition::{Condition, Matcher};
-use self::draft::{Allow, Conditional, Deny, Draft, Grant, PathReading, SignIn};
+use self::draft::{Allow, Conditional, Deny, Draft, Grant, Inputs, PathReading, SignIn};
 use self::index::{Index, PathTests};
 use self::pattern::Routes;
 use self::role::Roles;
@@ -71,6 +71,7 @@ pub struct Policy {
     /// Whether a plain target surely meets the `path` tests of the global rules in one way only.
     plain: bool,
     reads_query: bool,
+    inputs: Inputs,
     /// What an id that this policy does not know stands for.
     strange: (RuleInfo, Refusal),
 }
@@ -158,6 +159,7 @@ impl Policy {
     /// Builds the indexes of a policy.
     #[must_use]
     pub fn new(draft: Draft) -> Self {
+        let inputs = draft.inputs();
         let Draft {
             rules,
             refusals,
@@ -191,6 +193,7 @@ impl Policy {
             reads: sum.reads,
             plain,
             reads_query,
+            inputs,
             strange: strange(),
         }
     }
@@ -278,6 +281,12 @@ impl Policy {
     #[must_use]
     pub const fn reads(&self) -> GeoFacts {
         self.reads
+    }
+
+    /// What rules read of a request by name.
+    #[must_use]
+    pub const fn inputs(&self) -> &Inputs {
+        &self.inputs
     }
 
     fn site(&self, id: SiteId) -> Option<&Site> {

@@ -35,7 +35,9 @@ use super::intake::{self, Intake};
 use super::request_id::{self, Ids};
 use crate::client::address::Derived;
 use crate::observe::access_log::WorkerLog;
+use crate::observe::metrics::WorkerMetrics;
 use crate::observe::record::{AnsweredBy, Decided, Text, UpstreamPart};
+use crate::observe::ring::Ring;
 use crate::policy::decision::Place;
 use crate::policy::facts::Scheme;
 use crate::policy::{Decision, First, Permit, Person, Verdict};
@@ -57,6 +59,10 @@ pub struct Gate {
     pub pools: Pools,
     /// Access logs.
     pub log: RefCell<WorkerLog>,
+    /// Counters.
+    pub metrics: WorkerMetrics,
+    /// What the newest requests were judged by.
+    pub ring: RefCell<Ring>,
 }
 
 /// The connection must be closed without an answer (a deny with `status = "close"`).
@@ -204,6 +210,8 @@ impl Gate {
 
         let located = snapshot.policy.locate(&host, &target);
         let place = located.ok().ok_or(Failure::AmbiguousPath)?;
+        exchange.seen.place = place;
+        exchange.seen.websocket = websocket;
         let case = Case {
             snapshot,
             connection,
@@ -252,6 +260,7 @@ impl Gate {
             // A site that is not there asks nobody to sign in.
             (First::SignIn, None) => return Err(Failure::Internal),
         };
+        exchange.seen.decision = Some(decision);
         let record = &mut exchange.record;
         if let Some(told) = tell(decision, challenges, snapshot, record) {
             record.answered_by = AnsweredBy::Policy;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::SystemTime;
@@ -13,9 +13,12 @@ use tokio::sync::{mpsc, oneshot};
 use super::control::{Control, Order};
 use super::listeners::{BindError, Listeners};
 use super::names::{self, Change};
+use crate::admin::View;
+use crate::admin::doors::{DoorError, Doors};
 use crate::config::compile::tests;
 use crate::config::{self, Diagnostic, Input, Loaded, Report};
 use crate::observe::access_log::Logger;
+use crate::observe::metrics::Metrics;
 use crate::server::admission::Admission;
 use crate::server::worker::{self, Command};
 use crate::snapshot::store::Publisher;
@@ -61,15 +64,9 @@ pub enum StartError {
     /// An access log cannot be opened.
     #[error(transparent)]
     Log(#[from] crate::observe::access_log::OpenError),
-    /// The admin socket cannot be bound, and it was written in the configuration.
-    #[error("cannot open the admin socket {path}")]
-    Admin {
-        /// The socket.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    /// The admin cannot be reached where the configuration says.
+    #[error(transparent)]
+    Admin(#[from] DoorError),
     /// A thread or a runtime cannot be made.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
@@ -80,6 +77,7 @@ pub enum StartError {
 pub struct Instance {
     orders: mpsc::UnboundedSender<Order>,
     addresses: Vec<SocketAddr>,
+    admin_address: Option<SocketAddr>,
     report: Report,
     control: Option<JoinHandle<()>>,
 }
@@ -118,10 +116,13 @@ impl Instance {
         let prepared = listeners.prepare(&snapshot.listeners, workers)?;
         let logger = Logger::new();
         logger.configure(&snapshot.access_logs)?;
-        let admin = crate::admin::bind(&snapshot.admin)?;
+        let doors = Doors::default();
+        let admin = doors.prepare(&snapshot.admin)?;
+        let admin_address = admin.address();
 
         let publisher = Publisher::new(Arc::clone(&snapshot));
         let admission = Arc::new(Admission::default());
+        let metrics = Metrics::new(Timestamp::now());
         let (alive, gone) = mpsc::channel::<()>(1);
         let mut commands = Vec::with_capacity(workers);
         for number in 0..workers {
@@ -130,6 +131,7 @@ impl Instance {
                 snapshots: publisher.subscribe(),
                 commands: receiver,
                 log: logger.worker(),
+                metrics: metrics.worker(),
                 admission: Arc::clone(&admission),
             };
             let alive = alive.clone();
@@ -147,6 +149,16 @@ impl Instance {
         listeners.apply(prepared, &commands);
         let addresses = listeners.addresses(&snapshot.listeners);
         let (orders, orders_in) = mpsc::unbounded_channel();
+        let view = View {
+            snapshots: publisher.subscribe(),
+            metrics: metrics.clone(),
+            logger: logger.clone(),
+            admission: Arc::clone(&admission),
+            draining: Arc::default(),
+            started: Timestamp::now(),
+            workers: commands.as_slice().into(),
+            orders: orders.clone(),
+        };
         let control = Control {
             input: options.input,
             memory,
@@ -156,9 +168,10 @@ impl Instance {
             gone,
             logger,
             admission,
+            metrics,
             orders: orders_in,
-            orders_out: orders.clone(),
-            started: Timestamp::now(),
+            doors,
+            view,
             loaded: loading,
             last_reload: None,
         };
@@ -173,6 +186,7 @@ impl Instance {
         Ok(Self {
             orders,
             addresses,
+            admin_address,
             report,
             control: Some(control),
         })
@@ -182,6 +196,12 @@ impl Instance {
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.addresses.clone()
+    }
+
+    /// The bound address of the admin on TCP, as it was at the start.
+    #[must_use]
+    pub const fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
     }
 
     /// What the first load found: warnings and notes.

@@ -20,6 +20,7 @@ use super::io::{ClientIo, ClientStream, Meter};
 use super::proxy_protocol::{self, Header};
 use super::worker::Worker;
 use super::{http2, idle, refused, subject, tunnel};
+use crate::observe::metrics::Closed;
 use crate::policy::facts::{TlsFacts, TlsVersion};
 use crate::proxy::service::address_value;
 use crate::proxy::{Connection, Gate, GateService, Stop};
@@ -46,6 +47,7 @@ pub(crate) async fn serve(
     peer: SocketAddr,
 ) {
     let gate = Rc::clone(&worker.gate);
+    gate.metrics.accepted();
     let lease = gate.lease();
     let limits = lease.server.limits;
     let peer = SocketAddr::new(canonical(peer.ip()), peer.port());
@@ -69,6 +71,7 @@ pub(crate) async fn serve(
     drop(lease);
     if listener.proxy_protocol && !trusted {
         // Whoever it is, its word about others counts for nothing, and it may not pass as a client either.
+        gate.metrics.closed(Closed::Introduction);
         refused::log(&gate, &connection, NO_INTRODUCTION, 0);
         return;
     }
@@ -113,10 +116,12 @@ pub(crate) async fn serve(
                     ClientStream::Tls(Box::new(stream))
                 }
                 Ok(Err(error)) => {
+                    gate.metrics.closed(Closed::Handshake);
                     tracing::debug!(peer = %connection.peer, %error, "TLS handshake failed");
                     return;
                 }
                 Err(_late) => {
+                    gate.metrics.closed(Closed::Handshake);
                     tracing::debug!(peer = %connection.peer, "TLS handshake late");
                     return;
                 }
@@ -144,6 +149,7 @@ async fn introduced(
     }
     // Balancers also open and close connections only to see whether somebody listens.
     if seen > 0 {
+        gate.metrics.closed(Closed::Introduction);
         refused::log(gate, connection, NO_INTRODUCTION, seen as u64);
     }
     None
@@ -151,6 +157,7 @@ async fn introduced(
 
 /// Turns a client away for whom there is no room.
 async fn crowded(gate: &Gate, connection: &Connection, socket: TcpStream) {
+    gate.metrics.closed(Closed::Limit);
     refused::log(gate, connection, Failure::Overloaded, 0);
     if connection.listener.tls.is_none() {
         turn_away(socket).await;

@@ -16,6 +16,7 @@
 mod support;
 
 mod address;
+mod admin;
 mod conformance;
 mod denial;
 mod fields;

@@ -90,7 +90,8 @@ fn nobody_trusted(root: &Table) -> bool {
         .is_none_or(|client| client.many("trusted_proxies").next().is_none())
 }
 
-fn address(node: &Node, cx: &mut Context) -> Option<SocketAddr> {
+/// An address with its port, or a finding.
+pub(super) fn address(node: &Node, cx: &mut Context) -> Option<SocketAddr> {
     let text = node.as_str()?;
     if let Ok(address) = text.parse() {
         return Some(address);

@@ -12,6 +12,8 @@ mod template;
 #[cfg(test)]
 mod tests;
 
+pub(super) use redact::query as redact_query;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
