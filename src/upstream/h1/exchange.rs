@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 
 use super::response::{self, Head};
 use super::upload::Upload;
-use super::wire::Wire;
+use super::wire::{READ_HOPED, Wire};
 use super::{INTERIM_MAX, Malformed};
 use crate::value::failure::Failure;
 
@@ -67,7 +67,7 @@ impl Reading {
                 Ok(Some(head)) => return Poll::Ready(Ok(head)),
                 Ok(None) => {}
             }
-            if !matches!(ready!(wire.poll_read(cx, HOPED)), Ok(1..)) {
+            if !matches!(ready!(wire.poll_read(cx, READ_HOPED)), Ok(1..)) {
                 let silent = wire.read.is_empty() && self.interim == 0;
                 return Poll::Ready(Err(if silent { Lost::Silent } else { Lost::Closed }));
             }
@@ -105,6 +105,3 @@ impl Reading {
         }
     }
 }
-
-/// Room that a head should find in the read buffer.
-const HOPED: u64 = 4 * 1024;

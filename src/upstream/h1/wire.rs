@@ -116,16 +116,18 @@ impl Wire {
         let mut limited = (&mut self.read).limit(room);
         let io = Pin::new(&mut self.io);
         let length = ready!(tokio_util::io::poll_read_buf(io, cx, &mut limited))?;
-        if length == room {
+        if length == self.target {
             self.target = (self.target * 2).min(READ_MOST);
         }
         Poll::Ready(Ok(length))
     }
 
-    /// Announces that so much is to be read, so that the buffer need not grow step by step.
+    /// Announces that so much is to be read, so that the buffer need not grow step by step. One step only: the next answer
+    /// then comes in one read, though it be a little larger.
     pub(super) fn expect(&mut self, length: u64) {
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        self.target = self.target.max(length.min(READ_KEPT));
+        if length > self.target as u64 {
+            self.target = self.target.max(READ_KEPT);
+        }
     }
 
     /// Whether `out` has left.
@@ -181,11 +183,12 @@ pub(super) struct Written {
     pub(super) body: usize,
 }
 
-/// What a reader hopes for that knows no length.
+/// What a reader hopes for that knows no length; half of a smaller buffer does.
 pub(super) const READ_HOPED: u64 = 64 * 1024;
 /// The first read buffer: head and body of most answers.
 const READ_FIRST: usize = 8 * 1024;
-/// The largest buffer that a connection keeps between requests, and the largest that an announced length asks for at once.
-const READ_KEPT: usize = 64 * 1024;
+/// The largest buffer that a connection keeps between requests, and what an announced length asks for at once: applications
+/// like to answer with 64 KiB, behind a head.
+const READ_KEPT: usize = 68 * 1024;
 /// The largest buffer. With a piece on its way to the client beside it, a transfer stays far below 1 MiB.
 const READ_MOST: usize = 256 * 1024;
