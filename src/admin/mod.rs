@@ -42,6 +42,7 @@ use crate::config::Paint;
 use crate::observe::access_log::Logger;
 use crate::observe::metrics::Metrics;
 use crate::observe::metrics::text;
+use crate::observe::ring::Found;
 use crate::reload::control::Order;
 use crate::server::admission::Admission;
 use crate::server::worker::Command;
@@ -137,14 +138,21 @@ async fn explain(id: &str, view: &View) -> Response<Full<Bytes>> {
         drop(worker.send(Command::Explain(Arc::clone(&id), found.clone())));
     }
     drop(found);
-    let mut newest: Option<(Timestamp, Value)> = None;
+    let mut newest: Option<Found> = None;
     while let Some(one) = all.recv().await {
-        if newest.as_ref().is_none_or(|known| known.0 <= one.0) {
+        if newest
+            .as_ref()
+            .is_none_or(|known| known.started() <= one.started())
+        {
             newest = Some(one);
         }
     }
     match newest {
-        Some((_, told)) => say(StatusCode::OK, &told),
+        // The walk may be over a hundred thousand rules.
+        Some(found) => match tokio::task::spawn_blocking(move || found.tell()).await {
+            Ok(told) => say(StatusCode::OK, &told),
+            Err(_ended) => ending(),
+        },
         None => say(
             StatusCode::NOT_FOUND,
             &json!({ "error": "not_found", "message": "no request with this id is kept; the newest of each worker are" }),

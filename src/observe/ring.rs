@@ -1,6 +1,7 @@
 //! The explain ring: what the newest requests were judged by, kept in memory so that `explain <request-id>` can tell.
 //!
-//! One ring a worker, on its thread, without a lock: asking goes through the worker. Refused requests have room of their own,
+//! One ring a worker, on its thread, without a lock: asking goes through the worker, which hands out a copy; telling, with the
+//! walk over the rules, is another thread's work. Refused requests have room of their own,
 //! so that a busy site's allowed ones do not push them out. Slots are used again and again, so keeping a request allocates
 //! nothing once the ring is full. It holds copies, never pieces of a connection's buffer.
 //!
@@ -21,8 +22,10 @@ use smallvec::SmallVec;
 use crate::observe::format::redact_query;
 use crate::observe::record::{AnsweredBy, Record, Rule, Text};
 use crate::policy::draft::Inputs;
+use crate::policy::explain::{Clause, Granted, Outcome, Step, Walk};
 use crate::policy::facts::{Scheme, TlsFacts, TlsVersion};
-use crate::policy::{Decision, Place, Verdict};
+use crate::policy::simulate::{self, Asked, Caller};
+use crate::policy::{Decision, Place, Policy, Verdict};
 use crate::snapshot::Snapshot;
 use crate::snapshot::store::Lease;
 use crate::value::principal::Principal;
@@ -61,8 +64,16 @@ struct Lane {
     size: usize,
 }
 
-/// One request.
+/// One request, taken out of a ring.
 #[derive(Debug)]
+pub struct Found {
+    kept: Kept,
+    /// What judged it, where that is still kept.
+    snapshot: Option<Arc<Snapshot>>,
+}
+
+/// One request.
+#[derive(Debug, Clone)]
 struct Kept {
     id: Vec<u8>,
     started: Timestamp,
@@ -145,16 +156,37 @@ impl Ring {
         }
     }
 
-    /// The newest request with this id, as JSON, and when it began.
+    /// The newest request with this id.
     #[must_use]
-    pub fn find(&self, id: &[u8]) -> Option<(Timestamp, Value)> {
+    pub fn find(&self, id: &[u8]) -> Option<Found> {
         let all = self.refused.slots.iter().chain(&self.passed.slots);
-        let found = all
-            .filter(|kept| kept.id == id)
-            .max_by_key(|kept| kept.started)?;
-        let same = |lease: &&Lease| lease.generation == found.generation;
+        let found = all.filter(|kept| kept.id == id);
+        let kept = found.max_by_key(|kept| kept.started)?.clone();
+        let same = |lease: &&Lease| lease.generation == kept.generation;
         let lease = self.generations.iter().find(same);
-        Some((found.started, found.tell(lease.map(|lease| &**lease))))
+        let snapshot = lease.map(|lease| Arc::clone(lease.shared()));
+        Some(Found { kept, snapshot })
+    }
+}
+
+impl Found {
+    /// When the request began.
+    #[must_use]
+    pub const fn started(&self) -> Timestamp {
+        self.kept.started
+    }
+
+    /// What the request was judged by, and how its rules stand to that. Asks every rule that guards the place: not for a thread
+    /// that serves.
+    #[must_use]
+    pub fn tell(&self) -> Value {
+        let mut told = self.kept.tell(self.snapshot.as_deref());
+        let walk = self.snapshot.as_ref();
+        let walk = walk.and_then(|snapshot| self.kept.walk(&snapshot.policy));
+        if let (Some(walk), Some(object)) = (walk, told.as_object_mut()) {
+            object.insert("walk".to_owned(), walk);
+        }
+        told
     }
 }
 
@@ -340,6 +372,104 @@ impl Kept {
     }
 }
 
+impl Kept {
+    /// The rules of the place, asked again; nothing where no rule was asked.
+    fn walk(&self, policy: &Policy) -> Option<Value> {
+        let decided = self.decision?;
+        let (outcome, walk) = simulate::explain(policy, &self.asked()?);
+        let again = match outcome {
+            simulate::Outcome::Judged { decision, .. } => Some(decision),
+            simulate::Outcome::Malformed(_) | simulate::Outcome::Ambiguous => None,
+        };
+        Some(tell_walk(&walk?, policy, decided, again == Some(decided)))
+    }
+
+    fn asked(&self) -> Option<Asked> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut target = text(&self.path);
+        if let Some(query) = &self.query {
+            target.push('?');
+            target.push_str(&text(query));
+        }
+        let mut headers = http::HeaderMap::new();
+        for (name, value) in &self.headers {
+            headers.append(name.clone(), HeaderValue::from_bytes(value).ok()?);
+        }
+        Some(Asked {
+            host: text(self.host.as_ref()?.as_bytes()),
+            target,
+            method: self.method.clone()?,
+            client: self.client?,
+            peer: self.peer,
+            region: self.region.unwrap_or_default(),
+            scheme: self.scheme?,
+            tls: self.tls,
+            headers,
+            websocket: self.websocket,
+            now: self.started,
+            caller: match (&self.principal, self.auth_error.as_deref()) {
+                (Some(principal), _) => Caller::Known(Arc::clone(principal)),
+                (None, None) => Caller::Nobody,
+                (None, Some("source_failed")) => Caller::Failed,
+                (None, Some(_)) => Caller::Invalid,
+            },
+        })
+    }
+}
+
+fn tell_walk(walk: &Walk, policy: &Policy, decided: Decision, same: bool) -> Value {
+    let allow = match &walk.grant {
+        Granted::NoRoute => Value::Null,
+        Granted::Anyone => json!("anyone"),
+        Granted::Rules(steps) => tell_steps(steps, policy, decided),
+    };
+    json!({
+        "denies": tell_steps(&walk.denies, policy, decided),
+        "allow": allow,
+        "rules": walk.steps().count(),
+        // Cookies and secrets of the query are not kept: a rule on them may stand otherwise than it did.
+        "same_decision": same,
+    })
+}
+
+/// Every rule that has something to say, and of the others as many as one cares to read.
+fn tell_steps(steps: &[Step], policy: &Policy, decided: Decision) -> Value {
+    let speaks = |step: &&Step| step.clause.outcome != Outcome::Fails;
+    let silent = steps.iter().filter(|step| !speaks(step));
+    let told = steps.iter().filter(speaks).chain(silent);
+    let told = told.take(STEPS_MAX).map(|step| {
+        let rule = policy.rule(step.rule);
+        let mut value = tell_clause(&step.clause);
+        if let Some(object) = value.as_object_mut() {
+            object.insert("rule".to_owned(), json!(&*rule.name));
+            object.insert("source".to_owned(), json!(rule.source.to_string()));
+            object.insert("scope".to_owned(), json!(step.scope.as_str()));
+            object.insert("decided".to_owned(), json!(decided.rule == Some(step.rule)));
+        }
+        value
+    });
+    Value::Array(told.collect())
+}
+
+fn tell_clause(clause: &Clause) -> Value {
+    let keys = clause.keys.iter().map(|key| {
+        json!({
+            "fact": key.fact,
+            "words": &*key.words,
+            "outcome": key.outcome.as_str(),
+            "because": key.because,
+        })
+    });
+    let keys: Vec<Value> = keys.collect();
+    let unless: Vec<Value> = clause.unless.iter().map(tell_clause).collect();
+    let mut value = json!({ "outcome": clause.outcome.as_str(), "keys": keys, "unless": unless });
+    if let (Some((end, outcome)), Some(object)) = (clause.until, value.as_object_mut()) {
+        let until = json!({ "ends": end.to_string(), "outcome": outcome.as_str() });
+        object.insert("until".to_owned(), until);
+    }
+    value
+}
+
 fn tell_region(region: &Region, read: GeoFacts) -> Value {
     let subdivisions = region.subdivisions.iter().flatten();
     json!({
@@ -391,6 +521,8 @@ const REFUSED: usize = 2048;
 const PASSED: usize = 512;
 /// Configurations kept for them, the newest included.
 const GENERATIONS: usize = 3;
+/// Rules of one kind that a walk tells.
+const STEPS_MAX: usize = 200;
 /// Bytes of a field's value that are kept.
 const VALUE_BYTES_MAX: usize = 256;
 /// Bytes that a slot holds on to.
@@ -478,7 +610,7 @@ mod tests {
         let kept: Vec<bool> = ids
             .iter()
             .chain(&["late"])
-            .map(|id| ring.find(id.as_bytes()).unwrap().1["config"]["kept"] == json!(true))
+            .map(|id| ring.find(id.as_bytes()).unwrap().tell()["config"]["kept"] == json!(true))
             .collect();
         assert_eq!(kept, [false, false, true, true, true, false]);
         assert_eq!(ring.generations.len(), GENERATIONS);

@@ -8,8 +8,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +17,7 @@ use super::admission::Admission;
 use super::socket::ListenerKey;
 use crate::observe::access_log::WorkerLog;
 use crate::observe::metrics::WorkerMetrics;
+use crate::observe::ring::Found;
 use crate::proxy::Gate;
 use crate::snapshot::Snapshot;
 use crate::snapshot::store::Handle;
@@ -32,7 +31,7 @@ pub enum Command {
     /// Accept from it no longer.
     Unlisten(ListenerKey),
     /// Tell what the request with this id was judged by, if it is known here.
-    Explain(Arc<str>, mpsc::UnboundedSender<(Timestamp, Value)>),
+    Explain(Arc<str>, mpsc::UnboundedSender<Found>),
     /// Stop accepting, let requests in flight end, then end.
     Drain,
     /// End now.

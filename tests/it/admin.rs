@@ -599,11 +599,17 @@ fn explain_tells_what_a_request_was_judged_by_and_keeps_no_secret() {
         ("/decision/rule/name", "old-apps"),
         ("/decision/reason", "forbidden"),
         ("/decision/answered_by", "policy"),
+        ("/walk/denies/0/rule", "old-apps"),
+        ("/walk/denies/0/outcome", "holds"),
+        ("/walk/denies/0/keys/0/fact", "header"),
+        ("/walk/allow", "anyone"),
     ] {
         let got = told.pointer(pointer).and_then(|value| value.as_str());
         assert_eq!(got, Some(want), "{pointer} in {told:#}");
     }
     assert_eq!(told["decision"]["status"], 403);
+    assert_eq!(told["walk"]["same_decision"], true);
+    assert_eq!(told["walk"]["denies"][0]["decided"], true);
     assert_eq!(explain(passed)["decision"]["verdict"], "allow");
     // The generation that judged is told, and kept, after a reload.
     gate.reload_as_is().unwrap();
@@ -611,6 +617,7 @@ fn explain_tells_what_a_request_was_judged_by_and_keeps_no_secret() {
     let told = explain(id);
     assert_eq!(told["config"]["generation"], 1);
     assert_eq!(told["config"]["kept"], true);
+    assert_eq!(told["walk"]["same_decision"], true);
     for unknown in ["nothing", "", "a/b"] {
         let reply = ask(&socket, "GET", &format!("/explain/{unknown}")).unwrap();
         assert_eq!(reply.status, 404, "{unknown:?}");

@@ -86,7 +86,13 @@ fn exit_codes_say_how_it_went() {
             "is no URL",
             "no URL",
         ),
-        (&["explain", "018f-x"], 2, "not built yet", "no ring yet"),
+        (
+            &["explain", "018f-x", "--admin", "/nowhere/admin.sock"],
+            1,
+            "no instance answers",
+            "nobody remembers",
+        ),
+        (&["explain", "../status"], 2, "is no id", "no id"),
         (
             &["explain", "--url", "/", "--line", "x"],
             2,

@@ -1,6 +1,7 @@
 //! `explain`: how one request is judged, rule by rule, and what the client would see.
 //!
-//! The request is made up from arguments (`ask`) or read from a line of our access log (`line`); the evaluator of the running
+//! The request is made up from arguments (`ask`), read from a line of our access log (`line`), or one that a running instance
+//! remembers (`kept`: it explains that itself); for the first two the evaluator of the running
 //! proxy judges it ([`crate::policy::explain`]); `answer` is what the client gets; `text` and `json` print it all.
 //! A credential is verified by the site's own sources and never printed.
 
@@ -28,13 +29,14 @@ use crate::value::source::Source;
 mod answer;
 mod ask;
 mod json;
+mod kept;
 mod line;
 mod text;
 
 /// Arguments of `explain`. What a request does not say is plain: `GET`, from 198.51.100.7, now, no country on record, nobody.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ExplainArgs {
-    /// The id of a request that a running instance has judged (not built yet)
+    /// The id of a request that a running instance has judged lately
     #[arg(value_name = "ID", conflicts_with_all = ["url", "line"])]
     id: Option<String>,
     /// Read the request from a JSON line of our access log; `-` is standard input
@@ -48,6 +50,9 @@ pub struct ExplainArgs {
     /// The configuration; without one: /etc/portcullis/portcullis.toml, else the built-in demo
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// With ID: the admin socket of the running instance, or its address
+    #[arg(long, value_name = "ADDR|SOCKET", requires = "id")]
+    admin: Option<PathBuf>,
     /// How it is printed
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -192,12 +197,8 @@ struct RoutePart {
 /// Explains. Exit 0 where the request is allowed, 4 where it is not.
 #[must_use]
 pub fn run(args: &ExplainArgs) -> ExitCode {
-    if args.id.is_some() {
-        super::tell(
-            "portcullis: `explain ID` needs the record of requests of a running instance, which is not built yet; \
-             describe the request (`--url`), or pass its line of the access log (`--line FILE`)",
-        );
-        return ExitCode::from(super::USAGE);
+    if let Some(id) = &args.id {
+        return kept::run(args, id);
     }
     let (name, input) = input(args.config.as_deref());
     let (loaded, memory) = instance::load(&input, Memory::default(), 1);

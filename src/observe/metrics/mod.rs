@@ -132,9 +132,16 @@ struct Known {
     generation: u64,
     /// By site number plus one; 0 is no site.
     sites: Vec<Option<Arc<SiteBlock>>>,
-    /// By the address of the name, which the snapshot of this generation keeps in place while a request of it runs.
-    upstreams: HashMap<usize, Arc<UpstreamBlock>, FixedState>,
-    decisions: HashMap<Key, Arc<Counter>, FixedState>,
+    /// Sorted by the address of the name, which the snapshot of this generation keeps in place while a request of it runs.
+    upstreams: Vec<(usize, Arc<UpstreamBlock>)>,
+    decisions: Decisions,
+}
+
+/// Decisions by their numbers. A table of the lately used ones stands before the map: no hash on the usual path.
+#[derive(Debug)]
+struct Decisions {
+    recent: [Option<(Key, Arc<Counter>)>; RECENT],
+    all: HashMap<Key, Arc<Counter>, FixedState>,
 }
 
 /// A decision by its numbers: site and rule, refusal and verdict.
@@ -243,16 +250,19 @@ impl WorkerMetrics {
     fn count_upstream(&self, record: &Record, current: bool, known: &mut Known) {
         let Some(part) = &record.upstream else { return };
         let address = Arc::as_ptr(&part.name).addr();
-        match known.upstreams.get(&address) {
-            Some(upstream) if current => upstream.count(record),
+        let found = known
+            .upstreams
+            .binary_search_by_key(&address, |known| known.0);
+        match found.ok().and_then(|at| known.upstreams.get(at)) {
+            Some((_, upstream)) if current => upstream.count(record),
             Some(_) | None => {
                 let name = Arc::clone(&part.name);
                 let mut series = lock(&self.block.series);
                 let upstream = Arc::clone(series.upstreams.entry(name).or_default());
                 drop(series);
                 upstream.count(record);
-                if current {
-                    known.upstreams.insert(address, upstream);
+                if current && let Err(at) = found {
+                    known.upstreams.insert(at, (address, upstream));
                 }
             }
         }
@@ -274,8 +284,9 @@ impl WorkerMetrics {
             return;
         };
         let key = decision.map(|decision| Key::of(place, decision));
-        if let Some(counter) = key.and_then(|key| known.decisions.get(&key))
+        if let Some(key) = key
             && current
+            && let Some(counter) = known.decisions.of(key)
         {
             return counter.add(1);
         }
@@ -292,7 +303,7 @@ impl WorkerMetrics {
         if let Some(key) = key
             && current
         {
-            known.decisions.insert(key, counter);
+            known.decisions.all.insert(key, counter);
         }
     }
 
@@ -375,7 +386,36 @@ impl Default for Codes {
     }
 }
 
+impl Decisions {
+    #[inline]
+    fn of(&mut self, key: Key) -> Option<&Counter> {
+        let recent = self.recent.get_mut(key.place())?;
+        if recent.as_ref().is_none_or(|(known, _)| *known != key) {
+            *recent = Some((key, Arc::clone(self.all.get(&key)?)));
+        }
+        recent.as_ref().map(|(_, counter)| &**counter)
+    }
+}
+
+impl Default for Decisions {
+    fn default() -> Self {
+        Self {
+            recent: [const { None }; RECENT],
+            all: HashMap::default(),
+        }
+    }
+}
+
 impl Key {
+    /// Where it stands among the recent ones.
+    #[inline]
+    fn place(self) -> usize {
+        let mixed = (self.0 ^ self.1.rotate_left(20)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // The upper bits are the well mixed ones.
+        let [top, ..] = mixed.to_be_bytes();
+        usize::from(top) % RECENT
+    }
+
     fn of(place: Place, decision: Decision) -> Self {
         let site = place.site.map_or(0, |site| u64::from(site.0) + 1);
         let rule = decision.rule.map_or(0, |rule| u64::from(rule.0) + 1);
@@ -489,6 +529,9 @@ const fn slots() -> [u8; 600] {
     }
     slots
 }
+
+/// A power of two.
+const RECENT: usize = 64;
 
 /// Labels of decisions that a worker keeps apart; far more than a configuration has in use, and an end for one that is
 /// loaded with ever new names.
