@@ -88,7 +88,7 @@ impl Context {
         };
         // Every rule asks: counting from the start each time would be quadratic.
         let mut lines = self.lines.borrow_mut();
-        let (length, ends) = lines.entry(span.file.0.into()).or_default();
+        let (length, ends) = lines.entry(span.file.0).or_default();
         if *length != file.text.len() {
             let bytes = (0u32..).zip(file.text.bytes());
             *ends = bytes

@@ -22,6 +22,7 @@ pub mod decision;
 pub mod draft;
 mod evaluate;
 pub mod facts;
+mod hash;
 mod index;
 mod locate;
 pub mod pattern;
@@ -89,7 +90,7 @@ struct Route {
     denies: Denies,
     grant: Grant,
     /// Of the allows, where there are many.
-    index: Option<Box<Index>>,
+    index: Option<Index>,
     paths: Option<Box<PathTests>>,
     otherwise: RefusalId,
     reads_query: bool,
@@ -100,7 +101,7 @@ struct Route {
 struct Denies {
     denies: Vec<Deny>,
     /// Where there are many.
-    index: Option<Box<Index>>,
+    index: Option<Index>,
     paths: Option<Box<PathTests>>,
 }
 
@@ -123,15 +124,11 @@ impl Denies {
 }
 
 /// The indexes of a list, where it is long.
-fn indexes<R: Conditional>(
-    rules: &[R],
-    side: Side,
-) -> (Option<Box<Index>>, Option<Box<PathTests>>) {
+fn indexes<R: Conditional>(rules: &[R], side: Side) -> (Option<Index>, Option<Box<PathTests>>) {
     let conditions = || rules.iter().map(Conditional::condition);
     let index = Index::new(conditions(), side);
-    let paths = index
-        .is_some()
-        .then(|| Box::new(PathTests::new(conditions())));
+    let long = index.as_ref().is_some_and(Index::is_long);
+    let paths = long.then(|| Box::new(PathTests::new(conditions())));
     (index, paths)
 }
 
