@@ -1,88 +1,285 @@
-//! Decisions: path reading, site, route, rules. `rules/N` has N global denies and 10 000 networks in sets, and nothing
-//! matches until the last rule has been tried: the worst shape for a plain scan.
+//! Decisions: path reading, site, route, rules; strings and an address in, a decision out.
+//!
+//! First a table, over thousands of different requests in turn, so that caches are as warm as traffic keeps them and no
+//! warmer: median and worst request, compile time, memory, allocations; each beside the same policy without indexes, which
+//! tries rule after rule as Envoy's RBAC does. Then the usual criterion figures. `DECIDE_TABLE=only` skips the latter.
+//!
+//! Shapes: `spread` has 2 % global denies and sites of 100 rules; `global` has nothing but global denies and one open route:
+//! neither host nor path narrows it.
 
 #![allow(
     missing_docs,
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a bench may stop at the first surprise"
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "a bench may stop at the first surprise, and prints its table"
 )]
 
 use std::cell::OnceCell;
 use std::fmt::Write as _;
 use std::hint::black_box;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, Method};
+use portcullis::client::geo::{Databases, Source, demo};
 use portcullis::config::Context;
 use portcullis::config::compile::rules;
-use portcullis::config::node::{self, FileId};
+use portcullis::config::node::{self, FileId, Table};
 use portcullis::policy::facts::{Scheme, TlsFacts, TlsVersion};
-use portcullis::policy::{Credential, Decision, Facts, First, Identity, Person, Policy};
+use portcullis::policy::{Credential, Decision, Facts, First, Identity, Person, Policy, RuleId};
 use portcullis::value::path::Target;
 use portcullis::value::principal::Principal;
 use portcullis::value::region::{GeoFacts, Region};
 
-fn policy(rules: usize) -> Policy {
-    let mut text = String::from("[role]\nadmin = [\"editor\"]\neditor = [\"viewer\"]\n[ip]\n");
-    for set in 0..10 {
-        let nets: Vec<String> = (0..1000u32)
-            .map(|n| format!("\"{}.{}.{}.0/24\"", 20 + set, n / 250, n % 250))
+/// A small generator: the same policies and requests at every run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        ((self.0 >> 11) % sides as u64) as usize
+    }
+
+    fn of<T: Copy>(&mut self, items: &[T]) -> T {
+        items[self.roll(items.len())]
+    }
+}
+
+const COUNTRIES: [&str; 16] = [
+    "NL", "DE", "FR", "US", "GB", "JP", "BR", "IN", "CN", "RU", "KP", "SY", "IR", "CU", "SE", "NO",
+];
+const ROLES: [&str; 8] = [
+    "viewer", "editor", "admin", "staff", "billing", "support", "auditor", "partner",
+];
+const METHODS: [&str; 5] = ["GET", "POST", "PUT", "DELETE", "PATCH"];
+const SETS: usize = 100;
+
+/// The head of every policy: roles and 100 sets of 20 networks.
+fn head() -> String {
+    let mut text = String::from(
+        "[role]\nadmin = [\"editor\"]\neditor = [\"viewer\"]\nstaff = []\nbilling = []\nsupport = []\nauditor = []\npartner = []\n[ip]\n",
+    );
+    for set in 0..SETS {
+        let nets: Vec<String> = (0..20)
+            .map(|n| format!("\"{}.{}.{}.0/24\"", 20 + set, n * 12, set))
             .collect();
         writeln!(text, "set{set} = [{}]", nets.join(", ")).unwrap();
     }
-    for number in 0..rules {
-        let condition = match number % 5 {
-            0 => format!(
-                "ip = \"@set{}\"\nunless = [{{ role = \"admin\" }}]",
-                number % 10
-            ),
-            1 => "country = [\"KP\", \"SY\"]\nunless = [{ ip = \"@set1\" }]".to_owned(),
-            2 => format!("path = \"/section{number}/**\"\nmethod = \"POST\""),
-            3 => "role = \"banned\"".replace("banned", "viewer") + "\nip = \"@set3\"",
-            _ => "asn = [64500, 64501]\ntls.version = \"1.2\"".to_owned(),
-        };
-        writeln!(text, "[[deny]]\nname = \"d{number}\"\n{condition}").unwrap();
+    text
+}
+
+/// Conditions of a deny. Most look for something that few requests have.
+fn deny(dice: &mut Dice, number: usize, path: &str) -> String {
+    match dice.roll(7) {
+        0 => format!(
+            "ip = \"@set{}\"\nunless = [{{ role = \"{}\" }}]",
+            dice.roll(SETS),
+            dice.of(&ROLES)
+        ),
+        1 => format!(
+            "country = [\"{}\", \"{}\"]\nmethod = \"{}\"\nunless = [{{ ip = \"@set{}\" }}]",
+            dice.of(&COUNTRIES[8..14]),
+            dice.of(&COUNTRIES[8..14]),
+            dice.of(&METHODS[1..]),
+            dice.roll(SETS)
+        ),
+        2 => format!(
+            "path = \"{path}/section{number}/**\"\nmethod = [\"POST\", \"{}\"]",
+            dice.of(&METHODS)
+        ),
+        3 => format!(
+            "role = \"{}\"\nip = \"@set{}\"",
+            dice.of(&ROLES),
+            dice.roll(SETS)
+        ),
+        4 => format!(
+            "asn = [{}, {}]\nmethod = \"{}\"",
+            64500 + dice.roll(400),
+            64500 + dice.roll(400),
+            dice.of(&METHODS)
+        ),
+        5 => format!(
+            "user = \"user{}\"\nmethod = \"{}\"",
+            dice.roll(5000),
+            dice.of(&METHODS)
+        ),
+        _ => format!(
+            "path = \"{path}/*/secret{number}\"\nrole = \"{}\"",
+            dice.of(&ROLES)
+        ),
     }
-    text.push_str(
-        "[[site]]\nhost = [\"app.example.com\", \"*.example.org\"]\nupstream = \"u\"\nidentity = [\"sso\"]\n\
-         [[site.route]]\npath = \"/**\"\nallow = \"anyone\"\n\
-         [[site.route]]\npath = \"/admin/**\"\nallow = [{ role = \"admin\" }]\n",
-    );
-    for number in 0..20 {
+}
+
+fn allow(dice: &mut Dice) -> String {
+    match dice.roll(4) {
+        0 => format!("{{ role = \"{}\" }}", dice.of(&ROLES)),
+        1 => format!(
+            "{{ role = \"{}\", ip = \"@set{}\" }}",
+            dice.of(&ROLES),
+            dice.roll(SETS)
+        ),
+        2 => format!(
+            "{{ country = [\"{}\", \"{}\"], method = \"GET\" }}",
+            dice.of(&COUNTRIES),
+            dice.of(&COUNTRIES)
+        ),
+        _ => format!("{{ user = \"user{}\" }}", dice.roll(5000)),
+    }
+}
+
+/// Rules spread over hosts and routes.
+fn spread(rules: usize) -> String {
+    let (mut dice, mut text) = (Dice(0x5EED), head());
+    let global = (rules / 50).max(2);
+    for number in 0..global {
         writeln!(
             text,
-            "[[site.route]]\npath = \"/api/v{number}/*/items/**\"\nallow = \"anyone\""
+            "[[deny]]\nname = \"g{number}\"\n{}",
+            deny(&mut dice, number, "")
         )
         .unwrap();
     }
-    let (root, _) = node::parse(&text, FileId(0));
+    let mut left = rules - global;
+    for site in 0.. {
+        if left == 0 {
+            break;
+        }
+        write!(text, "[[site]]\nhost = [\"site{site}.example.com\"]\nupstream = \"u\"\nidentity = [\"sso\"]\n").unwrap();
+        for number in 0..left.min(10).min(rules / 5) {
+            writeln!(
+                text,
+                "[[site.deny]]\nname = \"s{number}\"\n{}",
+                deny(&mut dice, number, "")
+            )
+            .unwrap();
+            left -= 1;
+        }
+        for route in 0..10 {
+            if left == 0 {
+                break;
+            }
+            let allows = left.min(5);
+            left -= allows;
+            let list: Vec<String> = (0..allows).map(|_| allow(&mut dice)).collect();
+            write!(
+                text,
+                "[[site.route]]\npath = \"/api/r{route}/**\"\nallow = [{}]\n",
+                list.join(", ")
+            )
+            .unwrap();
+            for number in 0..left.min(4) {
+                let rule = deny(&mut dice, number, &format!("/api/r{route}"));
+                writeln!(
+                    text,
+                    "[[site.route.deny]]\nname = \"r{route}-{number}\"\n{rule}"
+                )
+                .unwrap();
+                left -= 1;
+            }
+        }
+    }
+    text
+}
+
+/// All rules are global denies.
+fn global(rules: usize) -> String {
+    let (mut dice, mut text) = (Dice(0x5EED), head());
+    for number in 0..rules {
+        writeln!(
+            text,
+            "[[deny]]\nname = \"g{number}\"\n{}",
+            deny(&mut dice, number, "/api/r1")
+        )
+        .unwrap();
+    }
+    text.push_str("[[site]]\nhost = [\"*.example.com\"]\nupstream = \"u\"\nidentity = [\"sso\"]\nallow = \"anyone\"\n");
+    text
+}
+
+fn compile(root: &Table) -> Policy {
     let mut cx = Context::default();
-    let policy = rules::compile(&root, GeoFacts::ALL, &mut cx);
-    assert!(!cx.report.refused(), "{:?}", cx.report.diagnostics);
+    let policy = rules::compile(root, GeoFacts::ALL, &mut cx);
+    assert!(!cx.report.refused(), "{:?}", cx.report.diagnostics.first());
     policy
 }
 
-fn decide(
-    policy: &Policy,
-    raw: &str,
+fn parse(text: &str) -> Table {
+    let (root, found) = node::parse(text, FileId(0));
+    assert!(found.is_empty());
+    root
+}
+
+struct Request {
+    host: String,
+    target: String,
+    method: Method,
     client: IpAddr,
-    headers: &HeaderMap,
-    person: Option<&Person>,
-) -> Decision {
-    let target = Target::read(raw).expect("a good path");
-    let place = policy
-        .locate("app.example.com", &target)
-        .expect("a plain path");
-    let lookup = |_: IpAddr| Region::default();
+    region: Region,
+    person: Option<Person>,
+}
+
+fn requests(policy: &Policy, sites: usize, count: usize) -> Vec<Request> {
+    let mut dice = Dice(0xBEEF);
+    let one = |_| {
+        let person = (dice.roll(2) == 0).then(|| {
+            policy.person(Arc::new(Principal {
+                user: format!("user{}", dice.roll(5000)).into(),
+                source: "sso".into(),
+                roles: vec![dice.of(&ROLES).into()],
+                claims: serde_json::Map::new(),
+                device: serde_json::Map::new(),
+                expires: None,
+            }))
+        });
+        let client = match dice.roll(3) {
+            0 => Ipv4Addr::new(
+                20 + dice.roll(SETS) as u8,
+                (dice.roll(20) * 12) as u8,
+                dice.roll(SETS) as u8,
+                9,
+            ),
+            _ => Ipv4Addr::from(dice.roll(1 << 32) as u32),
+        };
+        Request {
+            host: format!("site{}.example.com", dice.roll(sites)),
+            target: match dice.roll(4) {
+                0 => format!("/api/r{}/section{}/x", dice.roll(10), dice.roll(1000)),
+                _ => format!("/api/r{}/orders/{}", dice.roll(10), dice.roll(1000)),
+            },
+            method: Method::from_bytes(dice.of(&METHODS).as_bytes()).unwrap(),
+            client: client.into(),
+            region: Region {
+                country: Some(dice.of(&COUNTRIES).parse().unwrap()),
+                asn: Some(64500 + dice.roll(400) as u32),
+                ..Region::default()
+            },
+            person,
+        }
+    };
+    (0..count).map(one).collect()
+}
+
+fn decide(policy: &Policy, request: &Request, headers: &HeaderMap) -> (Option<Decision>, bool) {
+    let Ok(target) = Target::read(black_box(&request.target)) else {
+        return (None, false);
+    };
+    let Ok(place) = policy.locate(black_box(&request.host), &target) else {
+        return (None, false);
+    };
+    let lookup = |_: IpAddr| request.region;
     let mut facts = Facts {
-        peer: client,
-        client,
-        method: &Method::GET,
+        peer: request.client,
+        client: request.client,
+        method: &request.method,
         scheme: Scheme::Https,
-        host: "app.example.com",
+        host: &request.host,
         target: &target,
         headers,
         tls: Some(TlsFacts {
@@ -96,64 +293,218 @@ fn decide(
         region: OnceCell::new(),
     };
     match policy.first(&facts, place) {
-        First::Decided(decision) => decision,
+        First::Decided(decision) => (Some(decision), false),
         First::SignIn => {
-            facts.identity = person.map_or(Identity::Anonymous, Identity::Known);
-            policy.second(&facts, place, Credential::Absent)
+            facts.identity = request
+                .person
+                .as_ref()
+                .map_or(Identity::Anonymous, Identity::Known);
+            (Some(policy.second(&facts, place, Credential::Absent)), true)
         }
     }
 }
 
-fn benches(c: &mut Criterion) {
+/// For each request the best of several passes over all of them, in nanoseconds, sorted.
+fn times(policy: &Policy, requests: &[Request], passes: usize) -> Vec<f64> {
     let headers = HeaderMap::new();
-    let client: IpAddr = [198, 51, 100, 7].into();
-    for rules in [10, 20, 100, 1000] {
-        let policy = policy(rules);
-        c.bench_function(&format!("rules/{rules}"), |b| {
-            b.iter(|| {
-                decide(
-                    &policy,
-                    black_box("/api/v7/orders/items/1"),
-                    client,
-                    &headers,
-                    None,
-                )
-            });
-        });
+    let empty = (0..1000).map(|_| Instant::now().elapsed()).min().unwrap();
+    let mut best = vec![Duration::MAX; requests.len()];
+    for _ in 0..passes {
+        for (request, best) in requests.iter().zip(&mut best) {
+            let start = Instant::now();
+            black_box(decide(policy, request, &headers));
+            *best = start.elapsed().saturating_sub(empty).min(*best);
+        }
     }
-    let policy = policy(20);
-    let admin = policy.person(Arc::new(Principal {
-        user: "ada".into(),
-        source: "sso".into(),
-        roles: vec!["admin".into()],
-        claims: serde_json::Map::new(),
-        device: serde_json::Map::new(),
-        expires: None,
-    }));
-    c.bench_function("signed-in", |b| {
-        b.iter(|| {
-            decide(
-                &policy,
-                black_box("/admin/users"),
-                client,
-                &headers,
-                Some(&admin),
-            )
-        });
-    });
+    let mut times: Vec<f64> = best.iter().map(|t| t.as_secs_f64() * 1e9).collect();
+    times.sort_by(f64::total_cmp);
+    times
+}
+
+fn table() {
+    println!(
+        "| shape | rules | p50 ns | p99 ns | worst ns | plain p50 | plain worst | compile ms | index B/rule | all B/rule | allocations |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
+    for (shape, text) in [
+        ("spread", spread as fn(usize) -> String),
+        ("global", global),
+    ] {
+        for rules in [10, 20, 100, 1000, 10_000, 100_000] {
+            let root = parse(&text(rules));
+            let base = parse(&head());
+            let mut best = Duration::MAX;
+            for _ in 0..if rules > 10_000 { 3 } else { 10 } {
+                let start = Instant::now();
+                let policy = compile(&root);
+                best = best.min(start.elapsed());
+                drop(policy);
+            }
+            let mut policy = None;
+            let whole = allocation_counter::measure(|| policy = Some(compile(&root)));
+            let fixed = allocation_counter::measure(|| std::mem::forget(compile(&base)));
+            let policy = policy.unwrap();
+            let sites = if shape == "spread" {
+                (rules / 100).max(1)
+            } else {
+                100
+            };
+            let requests = requests(&policy, sites, 5000);
+            let sorted = times(&policy, &requests, 15);
+            let headers = HeaderMap::new();
+            let spent = allocation_counter::measure(|| {
+                for request in &requests {
+                    black_box(decide(&policy, request, &headers));
+                }
+            });
+            let said: Vec<_> = requests
+                .iter()
+                .map(|r| decide(&policy, r, &headers))
+                .collect();
+            let index = policy.index_bytes();
+            let plain = policy.plain();
+            for (request, said) in
+                requests
+                    .iter()
+                    .zip(&said)
+                    .take(if rules > 10_000 { 500 } else { 5000 })
+            {
+                assert_eq!(decide(&plain, request, &headers), *said);
+            }
+            let few = if rules > 1000 { 200 } else { 5000 };
+            let slow = times(&plain, &requests[..few], 3);
+            let at =
+                |sorted: &[f64], share: f64| sorted[((sorted.len() - 1) as f64 * share) as usize];
+            println!(
+                "| {shape} | {rules} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.2} | {} | {} | {} |",
+                at(&sorted, 0.5),
+                at(&sorted, 0.99),
+                at(&sorted, 1.0),
+                at(&slow, 0.5),
+                at(&slow, 1.0),
+                best.as_secs_f64() * 1e3,
+                index / rules,
+                (whole.bytes_current - fixed.bytes_current).max(0) as usize / rules,
+                spent.count_total,
+            );
+            let denied = said
+                .iter()
+                .filter(|(d, _)| {
+                    matches!(
+                        d,
+                        Some(Decision {
+                            rule: Some(RuleId(_)),
+                            ..
+                        })
+                    )
+                })
+                .count();
+            let asked = said.iter().filter(|(_, asked)| *asked).count();
+            println!(
+                "<!-- of {} requests {denied} were decided by a rule, {asked} after sign-in -->",
+                requests.len()
+            );
+        }
+    }
+    addresses();
+}
+
+/// A million networks in 1000 sets, each set a file.
+fn addresses() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut dice = Dice(0xACE);
+    let mut text = String::from("[ip]\n");
+    for set in 0..1000 {
+        let path = folder.path().join(format!("{set}.txt"));
+        let mut list = String::new();
+        for _ in 0..1000 {
+            let net = u32::to_be_bytes((dice.roll(1 << 24) << 8) as u32);
+            writeln!(list, "{}/24", Ipv4Addr::from(net)).unwrap();
+        }
+        std::fs::write(&path, list).unwrap();
+        writeln!(text, "s{set} = {{ file = \"{}\" }}", path.display()).unwrap();
+    }
+    for set in 0..1000 {
+        writeln!(text, "[[deny]]\nname = \"d{set}\"\nip = \"@s{set}\"").unwrap();
+    }
+    text.push_str("[[site]]\nhost = [\"*\"]\nupstream = \"u\"\nallow = \"anyone\"\n");
+    let root = parse(&text);
+    let mut best = Duration::MAX;
+    for _ in 0..5 {
+        let start = Instant::now();
+        let policy = compile(&root);
+        best = best.min(start.elapsed());
+        drop(policy);
+    }
+    let policy = compile(&root);
+    println!(
+        "1 000 000 networks in 1000 files: read, parsed and built in {:.0} ms; table {} KiB",
+        best.as_secs_f64() * 1e3,
+        policy.address_bytes() / 1024
+    );
+    let addresses: Vec<IpAddr> = (0..1 << 16)
+        .map(|_| Ipv4Addr::from(dice.roll(1 << 32) as u32).into())
+        .collect();
+    let mut fastest = Duration::MAX;
+    for _ in 0..10 {
+        let start = Instant::now();
+        for address in &addresses {
+            black_box(policy.address_class(black_box(*address)));
+        }
+        fastest = fastest.min(start.elapsed());
+    }
+    println!(
+        "look-up of one address in all of them: {:.0} ns",
+        fastest.as_secs_f64() * 1e9 / addresses.len() as f64
+    );
+}
+
+fn benches(c: &mut Criterion) {
+    table();
+    if std::env::var_os("DECIDE_TABLE").is_some() {
+        return;
+    }
+    let headers = HeaderMap::new();
+    for (shape, text) in [
+        ("spread", spread as fn(usize) -> String),
+        ("global", global),
+    ] {
+        for rules in [10, 1000, 10_000, 100_000] {
+            let policy = compile(&parse(&text(rules)));
+            let sites = if shape == "spread" {
+                (rules / 100).max(1)
+            } else {
+                100
+            };
+            let requests = requests(&policy, sites, 5000);
+            let mut turn = requests.iter().cycle();
+            c.bench_function(&format!("{shape}/{rules}"), |b| {
+                b.iter(|| decide(&policy, turn.next().unwrap(), &headers));
+            });
+        }
+    }
+    let policy = compile(&parse(&spread(1000)));
+    let mut odd = requests(&policy, 10, 1);
+    odd[0].target = "/api/R1/Orders/a%20b".to_owned();
     c.bench_function("both readings", |b| {
-        b.iter(|| {
-            decide(
-                &policy,
-                black_box("/api/v7/Orders/items/a%20b"),
-                client,
-                &headers,
-                None,
-            )
-        });
+        b.iter(|| decide(&policy, &odd[0], &headers))
     });
     c.bench_function("path", |b| {
         b.iter(|| Target::read(black_box("/api/v7/orders/items/1")).is_ok())
+    });
+    let database = Arc::new(demo::database(0).unwrap());
+    let databases = Databases::new(vec![Source::new(
+        "demo",
+        std::path::Path::new(""),
+        database,
+    )]);
+    let mut dice = Dice(0xFEED);
+    let addresses: Vec<IpAddr> = (0..4096)
+        .map(|_| Ipv4Addr::from(dice.roll(1 << 32) as u32).into())
+        .collect();
+    let mut turn = addresses.iter().cycle();
+    c.bench_function("country of an IPv4 address (demo database)", |b| {
+        b.iter(|| databases.region(*turn.next().unwrap(), jiff::Timestamp::UNIX_EPOCH));
     });
 }
 

@@ -1,166 +1,193 @@
-//! The operator's door: HTTP/1.1 with JSON over a Unix socket (mode 0660), so that `curl --unix-socket` works too.
+//! The operator's door: HTTP/1.1 with JSON on a Unix socket (mode 0660) and, where `[admin] address` is written, on TCP.
 //!
 //! | request | answer |
 //! |---|---|
 //! | `GET /livez` | 200 while the process runs |
-//! | `GET /readyz` | 200 while it serves |
+//! | `GET /readyz` | 200 while it serves, 503 while it drains |
+//! | `GET /metrics` | 200 and Prometheus' text |
 //! | `GET /status` | 200 and an object: version, generation, uptime, connections, listeners |
+//! | `GET /explain/<request-id>` | 200 and an object: what the request was judged by; 404 where it is not kept any more |
 //! | `POST /reload` | 200 `{"generation":n}`, or 422 `{"report":[…],"text":"…"}` and nothing has changed |
 //! | `POST /reopen` | 202; log files are opened anew |
 //!
-//! Whoever may open the socket may use it: its file mode is the access control.
+//! Whoever may open the socket may use it: its file mode is the access control. On TCP the first three are open; the rest needs
+//! `Authorization: Bearer <token>`, or is reading only where no token is set (the address is loopback then).
+//!
+//! - [`doors`]: socket and address, bound through reloads.
+//! - `guard`: who may ask for what.
+//! - `page`: what `/metrics` says.
+//! - [`client`]: the other end.
 
 pub mod client;
+pub mod doors;
+mod guard;
+mod page;
 
 use std::convert::Infallible;
-use std::io;
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::net::UnixListener;
-use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::{oneshot, watch};
 
-use crate::config::diagnostic::Paint;
-use crate::reload::StartError;
+use self::guard::{Door, Refused};
+use crate::config::Paint;
+use crate::observe::access_log::Logger;
+use crate::observe::metrics::Metrics;
+use crate::observe::metrics::text;
 use crate::reload::control::Order;
-use crate::snapshot::Admin;
+use crate::server::admission::Admission;
+use crate::server::worker::Command;
+use crate::snapshot::Snapshot;
 
-/// A bound admin socket.
-#[derive(Debug)]
-pub struct AdminListener(StdListener);
-
-/// Binds the socket. A default path that is taken or not writable is a warning; a written one is an error.
-///
-/// # Errors
-/// [`StartError::Admin`].
-pub fn bind(admin: &Admin) -> Result<Option<AdminListener>, StartError> {
-    let path = place(admin);
-    match open(&path) {
-        Ok(listener) => Ok(Some(AdminListener(listener))),
-        Err(source) if admin.socket_written => Err(StartError::Admin { path, source }),
-        Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "no admin socket; `status` and `reload` cannot ask this process");
-            Ok(None)
-        }
-    }
-}
-
-/// Removes the socket's file.
-pub fn unbind(admin: &Admin) {
-    drop(std::fs::remove_file(place(admin)));
-}
-
-/// The socket's path: as written, or the default, in the working folder where the default's folder does not exist.
-#[must_use]
-pub fn place(admin: &Admin) -> PathBuf {
-    if admin.socket_written || admin.socket.parent().is_some_and(Path::is_dir) {
-        return admin.socket.clone();
-    }
-    PathBuf::from(LOCAL_SOCKET)
-}
-
-fn open(path: &Path) -> io::Result<StdListener> {
-    // A file that nobody answers on was left by a process that is gone.
-    if path.exists() {
-        if StdStream::connect(path).is_ok() {
-            return Err(io::Error::new(
-                io::ErrorKind::AddrInUse,
-                "another process answers on it",
-            ));
-        }
-        std::fs::remove_file(path)?;
-    }
-    let listener = StdListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-/// Answers on the socket for as long as the runtime lives.
-pub async fn serve(listener: AdminListener, orders: UnboundedSender<Order>) {
-    let listener = match UnixListener::from_std(listener.0) {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::error!(%error, "no admin socket");
-            return;
-        }
-    };
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "admin accept failed");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let orders = orders.clone();
-        tokio::spawn(async move {
-            let service = service_fn(|request| answer(request, orders.clone()));
-            let serving = http1::Builder::new()
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(stream), service);
-            drop(tokio::time::timeout(CONNECTION_PATIENCE, serving).await);
-            drop(place);
-        });
-    }
+/// What the admin sees of the process, and whom it tells.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// The newest snapshot.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Counters.
+    pub metrics: Metrics,
+    /// The access logs.
+    pub logger: Logger,
+    /// Open connections.
+    pub admission: Arc<Admission>,
+    /// Whether the process is about to end.
+    pub draining: Arc<AtomicBool>,
+    /// When it started.
+    pub started: Timestamp,
+    /// The workers.
+    pub workers: Arc<[UnboundedSender<Command>]>,
+    /// The control thread.
+    pub orders: UnboundedSender<Order>,
 }
 
 async fn answer(
     request: Request<Incoming>,
-    orders: UnboundedSender<Order>,
+    door: Door,
+    view: View,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
+    let snapshot = Arc::clone(&view.snapshots.borrow());
+    let admitted = guard::admit(&request, door, snapshot.admin.token.as_ref());
+    Ok(match admitted {
+        Ok(()) => route(&request, &snapshot, &view).await,
+        Err(refused) => refuse(refused),
+    })
+}
+
+async fn route(
+    request: &Request<Incoming>,
+    snapshot: &Snapshot,
+    view: &View,
+) -> Response<Full<Bytes>> {
     let path = request.uri().path();
-    Ok(match (request.method(), path) {
-        (&Method::GET, "/livez" | "/readyz") => say(StatusCode::OK, &json!({ "status": "ok" })),
-        (&Method::GET, "/status") => {
-            let (ask, asked) = oneshot::channel();
-            drop(orders.send(Order::Status(ask)));
-            asked
-                .await
-                .map_or_else(|_gone| ending(), |status| say(StatusCode::OK, &status))
+    let id = path.strip_prefix(EXPLAIN);
+    let known = id.map_or(path, |_| EXPLAIN);
+    let Some((_, method)) = ROUTES.iter().find(|(route, _)| *route == known) else {
+        return say(StatusCode::NOT_FOUND, &json!({ "error": "not_found" }));
+    };
+    if request.method() != method {
+        let error = json!({ "error": "method_not_allowed" });
+        let mut response = say(StatusCode::METHOD_NOT_ALLOWED, &error);
+        if let Ok(allow) = HeaderValue::from_str(method.as_str()) {
+            response.headers_mut().insert(ALLOW, allow);
         }
-        (&Method::POST, "/reload") => {
+        return response;
+    }
+    if let Some(id) = id {
+        return explain(id, view).await;
+    }
+    match path {
+        "/livez" => say(StatusCode::OK, &json!({ "status": "ok" })),
+        "/readyz" if view.draining.load(Ordering::Relaxed) => say(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &json!({ "status": "draining" }),
+        ),
+        "/readyz" => say(StatusCode::OK, &json!({ "status": "ok" })),
+        "/metrics" => whole(
+            StatusCode::OK,
+            text::CONTENT_TYPE,
+            page::write(view, snapshot, Timestamp::now()),
+        ),
+        "/status" => {
             let (ask, asked) = oneshot::channel();
-            drop(orders.send(Order::Reload(ask)));
-            match asked.await {
-                Ok(Ok(generation)) => say(StatusCode::OK, &json!({ "generation": generation })),
-                Ok(Err(report)) => {
-                    let text = report.render(Paint::Plain);
-                    say(
-                        StatusCode::UNPROCESSABLE_ENTITY,
-                        &json!({ "report": findings(&report), "text": text }),
-                    )
-                }
-                Err(_gone) => ending(),
-            }
+            drop(view.orders.send(Order::Status(ask)));
+            let status = asked.await;
+            status.map_or_else(|_gone| ending(), |status| say(StatusCode::OK, &status))
         }
-        (&Method::POST, "/reopen") => {
-            drop(orders.send(Order::Reopen));
+        "/reload" => reload(view).await,
+        _ => {
+            drop(view.orders.send(Order::Reopen));
             say(StatusCode::ACCEPTED, &json!({ "status": "reopening" }))
         }
-        (_, "/livez" | "/readyz" | "/status" | "/reload" | "/reopen") => say(
-            StatusCode::METHOD_NOT_ALLOWED,
-            &json!({ "error": "method_not_allowed" }),
+    }
+}
+
+/// Asks every worker; of requests with one id, which a trusted peer may have sent, the newest is told.
+async fn explain(id: &str, view: &View) -> Response<Full<Bytes>> {
+    let id: Arc<str> = id.into();
+    let (found, mut all) = mpsc::unbounded_channel();
+    for worker in view.workers.iter() {
+        drop(worker.send(Command::Explain(Arc::clone(&id), found.clone())));
+    }
+    drop(found);
+    let mut newest: Option<(Timestamp, Value)> = None;
+    while let Some(one) = all.recv().await {
+        if newest.as_ref().is_none_or(|known| known.0 <= one.0) {
+            newest = Some(one);
+        }
+    }
+    match newest {
+        Some((_, told)) => say(StatusCode::OK, &told),
+        None => say(
+            StatusCode::NOT_FOUND,
+            &json!({ "error": "not_found", "message": "no request with this id is kept; the newest of each worker are" }),
         ),
-        _ => say(StatusCode::NOT_FOUND, &json!({ "error": "not_found" })),
-    })
+    }
+}
+
+async fn reload(view: &View) -> Response<Full<Bytes>> {
+    let (ask, asked) = oneshot::channel();
+    drop(view.orders.send(Order::Reload(ask)));
+    match asked.await {
+        Ok(Ok(generation)) => say(StatusCode::OK, &json!({ "generation": generation })),
+        Ok(Err(report)) => {
+            let text = report.render(Paint::Plain);
+            say(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                &json!({ "report": findings(&report), "text": text }),
+            )
+        }
+        Err(_gone) => ending(),
+    }
+}
+
+fn refuse(refused: Refused) -> Response<Full<Bytes>> {
+    match refused {
+        Refused::Misdirected => say(
+            StatusCode::MISDIRECTED_REQUEST,
+            &json!({ "error": "misdirected_request", "message": "Host must be the admin's address or localhost" }),
+        ),
+        Refused::Token => {
+            let mut response = say(
+                StatusCode::UNAUTHORIZED,
+                &json!({ "error": "not_authenticated", "message": "this needs the admin token" }),
+            );
+            let challenge = HeaderValue::from_static("Bearer realm=\"portcullis admin\"");
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            response
+        }
+        Refused::ReadOnly => say(
+            StatusCode::FORBIDDEN,
+            &json!({ "error": "forbidden", "message": "without `[admin] token` this address is for reading only" }),
+        ),
+    }
 }
 
 /// The findings as `check --format json` prints them.
@@ -176,17 +203,34 @@ fn ending() -> Response<Full<Bytes>> {
 }
 
 fn say(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(format!("{value}\n"))));
+    whole(status, "application/json", format!("{value}\n"))
+}
+
+fn whole(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(
+        http::header::CACHE_CONTROL,
+        HeaderValue::from_static("no-store"),
+    );
     response
 }
 
+/// What is answered, and to which method.
+const ROUTES: [(&str, Method); 7] = [
+    (EXPLAIN, Method::GET),
+    ("/livez", Method::GET),
+    ("/readyz", Method::GET),
+    ("/metrics", Method::GET),
+    ("/status", Method::GET),
+    ("/reload", Method::POST),
+    ("/reopen", Method::POST),
+];
+
+/// What stands before a request id.
+const EXPLAIN: &str = "/explain/";
+
 /// The default socket where its folder is missing.
 pub const LOCAL_SOCKET: &str = "portcullis-admin.sock";
-/// Callers served at once.
-const CONNECTIONS: usize = 16;
-/// How long one call may take.
-const CONNECTION_PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
-use crate::config::diagnostic::Paint;
+use crate::config::Paint;
 use crate::config::{self, Input, Loaded, Memory, Severity, effective};
 
 /// Arguments of `check`.
@@ -84,7 +84,7 @@ fn answer(loaded: &Loaded) -> Option<u8> {
 }
 
 /// What is loaded where a verb takes an optional file, and how messages name it.
-fn input(file: Option<&Path>) -> (String, Input) {
+pub(super) fn input(file: Option<&Path>) -> (String, Input) {
     let installed = Path::new(super::INSTALLED_CONFIG);
     let file = file.or_else(|| Some(installed).filter(|path| path.exists()));
     match file {
@@ -126,7 +126,7 @@ fn counts(loaded: &Loaded) -> String {
 }
 
 /// Colours on a terminal only, and not where the person wants none (<https://no-color.org>).
-fn paint() -> Paint {
+pub(super) fn paint() -> Paint {
     let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     if wanted && std::io::stderr().is_terminal() {
         Paint::Colour

@@ -8,10 +8,10 @@ use crate::admin::client;
 /// Asks once.
 #[must_use]
 pub fn run(args: &AdminArgs) -> ExitCode {
-    let socket = client::usual(args.socket.as_deref());
-    match client::ask(&socket, "GET", "/readyz") {
+    let place = client::usual(args.socket.as_deref());
+    match client::ask(&place, "GET", "/readyz") {
         Ok(reply) if reply.status == 200 => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(super::RUN_TIME_FAILURE),
-        Err(error) => unreachable(&socket, &error),
+        Err(error) => unreachable(&place, &error),
     }
 }

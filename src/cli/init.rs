@@ -1,7 +1,7 @@
 //! `init`: a commented configuration to begin with.
 
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use base64::Engine as _;
@@ -42,7 +42,26 @@ impl Preset {
         match self {
             Self::Saas => Some(include_str!("../../config/examples/saas.toml")),
             Self::Streaming => Some(include_str!("../../config/examples/streaming.toml")),
-            Self::Bank | Self::Api | Self::Government | Self::Homelab => None,
+            Self::Api => Some(include_str!("../../config/examples/api.toml")),
+            Self::Government => Some(include_str!("../../config/examples/government.toml")),
+            Self::Homelab => Some(include_str!("../../config/examples/homelab.toml")),
+            // Its certificates as identity, devices and claims are not built.
+            Self::Bank => None,
+        }
+    }
+
+    /// The files that it names, by their paths beside it.
+    const fn files(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Api => &[(
+                "files/api-keys.toml",
+                include_str!("../../config/examples/files/api-keys.toml"),
+            )],
+            Self::Homelab => &[(
+                "files/family.htpasswd",
+                include_str!("../../config/examples/files/family.htpasswd"),
+            )],
+            Self::Saas | Self::Streaming | Self::Bank | Self::Government => &[],
         }
     }
 }
@@ -61,7 +80,9 @@ const PLACEHOLDER: &str = "an-example-secret-that-init-replaces-by-random";
 #[must_use]
 pub fn run(args: &InitArgs) -> ExitCode {
     let Some(text) = args.preset.text() else {
-        super::tell("portcullis: this preset is not built yet; there are `saas` and `streaming`");
+        super::tell(
+            "portcullis: this preset is not built yet; there are `saas`, `streaming`, `api`, `government` and `homelab`",
+        );
         return ExitCode::from(super::USAGE);
     };
     let Some(secret) = secret() else {
@@ -70,26 +91,98 @@ pub fn run(args: &InitArgs) -> ExitCode {
     };
     let text = text.replace(PLACEHOLDER, &secret);
     let Some(path) = &args.output else {
+        for (name, _) in args.preset.files() {
+            super::tell(&format!(
+                "portcullis: it names `{name}`, which `--output FILE` writes as well"
+            ));
+        }
         return super::print(&text);
     };
-    let written = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()));
-    match written {
+    match write_all(path, &text, args.preset.files()) {
         Ok(()) => {
             let shown = path.display();
             super::print(&format!(
                 "{shown} is written; next: portcullis check {shown}\n"
             ))
         }
-        Err(error) => {
+        Err((path, error)) => {
             super::tell(&format!(
                 "portcullis: {} cannot be written: {error}",
                 path.display()
             ));
             ExitCode::from(super::RUN_TIME_FAILURE)
+        }
+    }
+}
+
+/// Writes the configuration and the files that it names beside it, and overwrites none.
+fn write_all(path: &Path, text: &str, files: &[(&str, &str)]) -> Result<(), (PathBuf, io::Error)> {
+    write(path, text).map_err(|error| (path.to_owned(), error))?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    for (name, content) in files {
+        let path = folder.join(name);
+        let written = path
+            .parent()
+            .map_or(Ok(()), std::fs::create_dir_all)
+            .and_then(|()| write(&path, content));
+        match written {
+            // The operator's own, which the configuration then uses.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err((path, error)),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)?;
+    file.write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "tests may stop at the first surprise"
+    )]
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::config::{self, Input, Memory};
+
+    #[test]
+    fn what_is_written_passes_check_and_overwrites_nothing() {
+        for preset in Preset::value_variants() {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("portcullis.toml");
+            let args = InitArgs {
+                preset: *preset,
+                output: Some(path.clone()),
+            };
+            let code = run(&args);
+            if preset.text().is_none() {
+                assert_eq!(code, ExitCode::from(crate::cli::USAGE), "{preset:?}");
+                continue;
+            }
+            assert_eq!(code, ExitCode::SUCCESS, "{preset:?}");
+            let now: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
+            let loaded = config::load(Input::File(path.clone()), Memory::default(), 1, now);
+            assert_eq!(loaded.report.render_plain(), "", "{preset:?}");
+            let first = std::fs::read_to_string(&path).unwrap();
+            assert!(!first.contains(PLACEHOLDER), "{preset:?}");
+            assert_eq!(
+                run(&args),
+                ExitCode::from(crate::cli::RUN_TIME_FAILURE),
+                "{preset:?}: a file is there already"
+            );
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), first, "{preset:?}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod completions;
+pub mod explain;
 pub mod geo;
 pub mod hash_password;
 pub mod healthcheck;
@@ -11,6 +12,7 @@ pub mod reload;
 pub mod run;
 pub mod schema;
 pub mod status;
+pub mod test;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -53,10 +55,10 @@ enum Verb {
     /// Check a configuration and report every mistake
     #[command(short_flag = 't')]
     Check(check::CheckArgs),
-    /// Say which rule decides a request and why (not built yet)
-    Explain(later::Rest),
-    /// Run the policy's own tests (not built yet)
-    Test(later::Rest),
+    /// Say which rule decides a request and why
+    Explain(Box<explain::ExplainArgs>),
+    /// Run the policy's own tests
+    Test(test::TestArgs),
     /// Say which requests change outcome between two configurations (not built yet)
     Diff(later::Rest),
     /// Judge the requests of an access log anew (not built yet)
@@ -102,8 +104,8 @@ fn dispatch(cli: Cli) -> ExitCode {
     match cli.verb.unwrap_or(Verb::Run(cli.run)) {
         Verb::Run(args) => run::run(&args),
         Verb::Check(args) => check::run(&args),
-        Verb::Explain(_) => later::run("explain"),
-        Verb::Test(_) => later::run("test"),
+        Verb::Explain(args) => explain::run(&args),
+        Verb::Test(args) => test::run(&args),
         Verb::Diff(_) => later::run("diff"),
         Verb::Replay(_) => later::run("replay"),
         Verb::Report(_) => later::run("report"),

@@ -3,14 +3,14 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use super::status::{AdminArgs, unreachable};
+use super::status::{AdminArgs, refused, unreachable};
 use crate::admin::client;
 
 /// Reloads; a refused configuration is printed, changes nothing, and exits with 3.
 #[must_use]
 pub fn run(args: &AdminArgs) -> ExitCode {
-    let socket = client::usual(args.socket.as_deref());
-    match client::ask(&socket, "POST", "/reload") {
+    let place = client::usual(args.socket.as_deref());
+    match client::ask(&place, "POST", "/reload") {
         Ok(reply) if reply.status == 200 => {
             let generation = reply
                 .body
@@ -23,7 +23,7 @@ pub fn run(args: &AdminArgs) -> ExitCode {
             ));
             ExitCode::SUCCESS
         }
-        Ok(reply) => {
+        Ok(reply) if reply.status == 422 => {
             let text = reply
                 .body
                 .get("text")
@@ -35,6 +35,7 @@ pub fn run(args: &AdminArgs) -> ExitCode {
             ));
             ExitCode::from(super::CONFIG_INVALID)
         }
-        Err(error) => unreachable(&socket, &error),
+        Ok(reply) => refused(&place, &reply),
+        Err(error) => unreachable(&place, &error),
     }
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 
 use crate::config::Input;
-use crate::config::diagnostic::Paint;
+use crate::config::Paint;
 use crate::observe::logging;
 use crate::reload::instance::{Signals, Watch};
 use crate::reload::{Instance, Options, StartError};
@@ -154,7 +154,7 @@ fn demo_text(address: SocketAddr) -> String {
          # a page, allowed\n\
          curl -i {url}/\n\n\
          # a film, from Norway: 451 region_restricted, as JSON\n\
-         curl -i -H 'X-Forwarded-For: 203.0.113.200' {url}/premium/film\n\n\
+         curl -i -H 'X-Forwarded-For: 203.0.113.150' {url}/premium/film\n\n\
          # the office page, from outside, as a browser: a 403 page\n\
          curl -i -H 'Accept: text/html' -H 'X-Forwarded-For: 198.51.100.7' {url}/office\n\n\
          # the admin pages, as nobody: 401 with WWW-Authenticate\n\
@@ -166,7 +166,7 @@ fn demo_text(address: SocketAddr) -> String {
 }
 
 /// A token for the demo's identity source; worth nothing anywhere else.
-fn demo_token() -> Option<String> {
+pub(super) fn demo_token() -> Option<String> {
     let now = jiff::Timestamp::now().as_second();
     let claims = serde_json::json!({
         "iss": "https://demo.portcullis.invalid/",
@@ -183,3 +183,25 @@ fn demo_token() -> Option<String> {
 /// The secret in `config/portcullis.toml`.
 const DEMO_SECRET: &str = "demo-secret-of-portcullis-worth-nothing-elsewhere";
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
+    use super::*;
+
+    #[test]
+    fn the_readme_shows_the_lines_of_the_demo() {
+        let readme = include_str!("../../README.md");
+        let shown = demo_text(DEFAULT_LISTEN.parse().unwrap());
+        let lines: Vec<&str> = shown
+            .lines()
+            .filter(|line| line.starts_with("curl "))
+            .collect();
+        assert_eq!(lines.len(), 5);
+        for line in lines {
+            // The token is another one at every start.
+            let line = line.split("Bearer ").next().unwrap();
+            assert!(readme.contains(line), "{line}");
+        }
+    }
+}

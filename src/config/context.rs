@@ -20,6 +20,8 @@ pub struct Context {
     pub pages: crate::snapshot::notice::Pages,
     /// The time of the load: `until` and stale snapshots are judged by it.
     pub now: jiff::Timestamp,
+    /// Where the lines of the files begin.
+    pub line_index: super::diagnostic::LineIndex,
 }
 
 /// What outlives a load: the fallback where a source fails now.
@@ -79,8 +81,7 @@ impl Context {
                 line: 0,
             };
         };
-        let before = file.text.as_bytes().iter().take(span.start as usize);
-        let line = before.filter(|byte| **byte == b'\n').count() + 1;
+        let line = self.line_index.line(&self.report.files, span);
         Source {
             file: Arc::clone(&file.name),
             line: u32::try_from(line).unwrap_or(u32::MAX),

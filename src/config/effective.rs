@@ -110,6 +110,9 @@ impl Page<'_> {
         });
         let name = key.name;
         let line = match (written, key.presence) {
+            (Some(written), _) if SECRETS.contains(&name) && !written.contains("${") => {
+                format!("{name} = \"…\"\n")
+            }
             (Some(written), _) => {
                 let joined: Vec<&str> = written.lines().map(str::trim).collect();
                 format!("{name} = {}\n", joined.join(" "))
@@ -120,6 +123,9 @@ impl Page<'_> {
         self.text.push_str(&line);
     }
 }
+
+/// Keys whose values are not shown where they stand in the file itself.
+const SECRETS: &[&str] = &["token"];
 
 const SCALARS: &[&str] = &["time_zone", "default_language"];
 

@@ -11,6 +11,7 @@ pub mod effective;
 pub mod nearest;
 pub mod node;
 pub mod raw;
+pub mod render;
 pub mod schema;
 pub mod source;
 
@@ -23,6 +24,7 @@ use crate::snapshot::Snapshot;
 pub use context::{Context, Memory};
 pub use diagnostic::{Diagnostic, Report, Severity};
 pub use node::{Node, Span, Table, Value};
+pub use render::Paint;
 pub use source::Input;
 
 /// What a load gives.

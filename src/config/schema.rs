@@ -147,11 +147,11 @@ fn reference(section: &Section) -> Value {
 pub fn markdown() -> String {
     let mut text = String::new();
     each_section(&ROOT, &mut |section| {
+        let title = section.quoted().replace('|', "\\|");
         // Writing to a string cannot fail.
         let _written = writeln!(
             text,
-            "### {}\n\n{}\n\n| key | takes | default | meaning |\n|---|---|---|---|",
-            section.title.replace('|', "\\|"),
+            "### {title}\n\n{}\n\n| key | takes | default | meaning |\n|---|---|---|---|",
             section.about
         );
         for key in section.keys() {
@@ -160,21 +160,62 @@ pub fn markdown() -> String {
                 Presence::Optional => String::new(),
                 Presence::Default(value) => format!("`{value}`"),
             };
-            let later = match key.built {
-                Built::Now => "",
-                Built::Later(_) => " *(not built yet)*",
-            };
             let _written = writeln!(
                 text,
-                "| `{}` | {} | {default} | {}{later} |",
+                "| `{}` | {} | {default} | {}{} |",
                 key.name,
                 key.kind.describe(),
-                key.about
+                key.about,
+                later(key)
             );
         }
         text.push('\n');
     });
     text
+}
+
+/// What of a key is not built yet: all of it, or some of its words.
+fn later(key: &Key) -> String {
+    if key.built != Built::Now {
+        return " *(not built yet)*".to_owned();
+    }
+    let mut words = Vec::new();
+    later_words(&key.kind, &mut words);
+    if words.is_empty() {
+        String::new()
+    } else {
+        format!(" *(not built yet: {})*", words.join(", "))
+    }
+}
+
+fn later_words(of: &Kind, found: &mut Vec<String>) {
+    match of {
+        Kind::Word(words) | Kind::WordOr(words, _) => {
+            let later = words.iter().filter(|word| word.built != Built::Now);
+            found.extend(later.map(|word| match word.part {
+                Part::Whole => format!("`\"{}\"`", word.text),
+                Part::Prefix => format!("`\"{}…\"`", word.text),
+            }));
+        }
+        Kind::List(inner) | Kind::OneOrMany(inner) => later_words(inner, found),
+        Kind::Either(kinds) => kinds.iter().for_each(|kind| later_words(kind, found)),
+        // Tables have rows of their own.
+        Kind::Table(_)
+        | Kind::Tables(_)
+        | Kind::Named(_)
+        | Kind::Text
+        | Kind::File
+        | Kind::Boolean
+        | Kind::Integer(..)
+        | Kind::Number(_)
+        | Kind::Duration(_)
+        | Kind::Size(..)
+        | Kind::Rate
+        | Kind::Percent
+        | Kind::Date
+        | Kind::Moment
+        | Kind::Anything => {}
+    }
 }
 
 #[cfg(test)]
@@ -214,6 +255,17 @@ mod tests {
                 );
             }
         });
+    }
+
+    #[test]
+    fn the_written_reference_is_the_generated_one() {
+        let written = include_str!("../docs/reference.md");
+        let (about, tables) = written.split_once("\n### ").unwrap();
+        assert!(about.starts_with("# "));
+        assert!(
+            format!("### {tables}") == markdown(),
+            "src/docs/reference.md is old; below its introduction stands what `portcullis schema --reference` prints"
+        );
     }
 
     #[test]

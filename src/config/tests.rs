@@ -7,6 +7,7 @@
     reason = "tests may stop at the first surprise"
 )]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::*;
@@ -74,21 +75,68 @@ fn every_diagnostic_reads_well() {
 }
 
 #[test]
-fn every_file_of_the_package_loads() {
+fn every_file_of_the_package_loads_and_tests_every_rule() {
     let mut all = files("config/examples");
     all.extend(files("config"));
-    assert!(all.len() > 2);
+    assert!(all.len() > 6);
+    let now = "2026-11-24T12:00:00Z".parse().unwrap();
     for path in all {
-        let loaded = load(
-            Input::File(path.clone()),
-            Memory::default(),
-            1,
-            Timestamp::now(),
-        );
-        let shown = loaded.report.render_plain();
-        assert!(loaded.snapshot.is_some(), "{}:\n{shown}", path.display());
-        assert!(!shown.contains("warning["), "{}:\n{shown}", path.display());
+        let shown = path.display();
+        let loaded = load(Input::File(path.clone()), Memory::default(), 1, now);
+        assert_eq!(loaded.report.render_plain(), "", "{shown}");
+        let tested = expected_rules(&loaded.root);
+        let snapshot = loaded.snapshot.unwrap();
+        for rule in snapshot.policy.rules() {
+            assert!(
+                tested.contains(&*rule.name),
+                "{shown}: no test says what `{}` decides",
+                rule.name
+            );
+        }
     }
+}
+
+/// A block is a whole configuration, which must load, or a part of one, whose tables and keys must be ones that are built.
+#[test]
+fn the_toml_in_the_readme_is_configuration() {
+    let blocks: Vec<&str> = include_str!("../../README.md")
+        .split("\n```toml\n")
+        .skip(1)
+        .map(|rest| rest.split("\n```").next().unwrap())
+        .collect();
+    assert!(blocks.len() > 10, "{}", blocks.len());
+    for block in blocks {
+        let inside = block.contains("[site.") && !block.contains("[[site]]");
+        let block = match block.find("[[site.").or(block.find("[site.")) {
+            Some(at) if inside => {
+                format!("{}[[site]]\nhost = \"*\"\n{}", &block[..at], &block[at..])
+            }
+            Some(_) | None => block.to_owned(),
+        };
+        let whole = block.contains("[[listener]]") && block.contains("[[site]]");
+        if whole {
+            assert_eq!(text(&block).report.render_plain(), "", "{block}");
+            continue;
+        }
+        let (root, mistakes) = node::parse(&block, node::FileId(0));
+        assert!(mistakes.is_empty(), "{mistakes:?}\n{block}");
+        let mut cx = Context::default();
+        raw::walk::check(&root, &mut cx);
+        assert!(
+            cx.report.diagnostics.is_empty(),
+            "{:?}\n{block}",
+            cx.report.diagnostics
+        );
+    }
+}
+
+/// The rules that the policy tests of a configuration name.
+fn expected_rules(root: &Table) -> BTreeSet<&str> {
+    let of_sites = root.tables("site").flat_map(|site| site.tables("test"));
+    let tests = root.tables("test").chain(of_sites);
+    tests
+        .filter_map(|test| test.table("expect")?.str("rule"))
+        .collect()
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! these sets". A root over the leading bits narrows the search to a few intervals (SPEED section 4). Small tables have a
 //! small root; a million networks have one of 16 bits for IPv4 and 19 for IPv6.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -15,7 +15,7 @@ pub struct SetId(pub u32);
 
 /// A class of addresses: those in exactly the same sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ClassId(u32);
+pub(super) struct ClassId(pub(super) u32);
 
 /// Every address set of a policy.
 #[derive(Debug, Default)]
@@ -36,23 +36,23 @@ impl Addresses {
             let (mut ranges4, mut ranges6) = (Vec::new(), Vec::new());
             for net in nets {
                 match net {
-                    IpNet::V4(net) => ranges4.push((
-                        u128::from(u32::from(net.network())),
-                        u128::from(u32::from(net.broadcast())),
-                    )),
+                    IpNet::V4(net) => {
+                        ranges4.push((u32::from(net.network()), u32::from(net.broadcast())));
+                    }
                     IpNet::V6(net) => {
                         ranges6.push((u128::from(net.network()), u128::from(net.broadcast())));
                     }
                 }
             }
-            v4.extend(merge(ranges4).into_iter().map(|range| (range, id)));
-            v6.extend(merge(ranges6).into_iter().map(|range| (range, id)));
+            merge(&mut ranges4);
+            borders(&ranges4, id, &mut v4);
+            merge(&mut ranges6);
+            borders(&ranges6, id, &mut v6);
         }
-        let v4 = flatten(&v4, u128::from(u32::MAX), &mut classes);
-        let v6 = flatten(&v6, u128::MAX, &mut classes);
-        let narrow = |(start, class)| Some((u32::try_from(start).ok()?, class));
+        let v4 = flatten(v4, &mut classes);
+        let v6 = flatten(v6, &mut classes);
         Self {
-            v4: Intervals::new(v4.into_iter().filter_map(narrow).collect(), 32, 16),
+            v4: Intervals::new(v4, 32, 16),
             v6: Intervals::new(v6, 128, 19),
             starts: classes.starts,
             members: classes.members,
@@ -67,8 +67,19 @@ impl Addresses {
         })
     }
 
+    /// Bytes in use.
+    pub(super) fn bytes(&self) -> usize {
+        let small = self.starts.capacity() + self.members.capacity();
+        self.v4.bytes() + self.v6.bytes() + small * size_of::<u32>()
+    }
+
     /// Whether a class of addresses is in a set.
     pub(super) fn contains(&self, set: SetId, class: ClassId) -> bool {
+        self.sets(class).binary_search(&set).is_ok()
+    }
+
+    /// The sets that a class of addresses is in, sorted.
+    pub(super) fn sets(&self, class: ClassId) -> &[SetId] {
         let at = usize::try_from(class.0).unwrap_or(usize::MAX);
         let bound = |at: usize| {
             let bound = self.starts.get(at).copied();
@@ -76,54 +87,83 @@ impl Addresses {
         };
         let range = bound(at).zip(bound(at.saturating_add(1)));
         let members = range.and_then(|(start, end)| self.members.get(start..end));
-        members.is_some_and(|members| members.binary_search(&set).is_ok())
+        members.unwrap_or_default()
     }
 }
 
-/// Sorted ranges without overlaps.
-fn merge(mut ranges: Vec<(u128, u128)>) -> Vec<(u128, u128)> {
+/// Sorts ranges and joins those that overlap or touch.
+fn merge<N: Number>(ranges: &mut Vec<(N, N)>) {
     ranges.sort_unstable();
-    let mut merged: Vec<(u128, u128)> = Vec::with_capacity(ranges.len());
-    for (first, last) in ranges {
-        match merged.last_mut() {
-            Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
-            Some(_) | None => merged.push((first, last)),
+    ranges.dedup_by(|(first, last), (_, end)| {
+        let joins = end.next().is_none_or(|next| *first <= next);
+        if joins {
+            *end = (*last).max(*end);
         }
-    }
-    merged
+        joins
+    });
 }
 
-/// Sweeps over the borders of all ranges: where the sets change, an interval starts.
-fn flatten(ranges: &[((u128, u128), SetId)], top: u128, classes: &mut Classes) -> Vec<(u128, u32)> {
-    #[derive(PartialEq, Eq, PartialOrd, Ord)]
-    enum Border {
-        Enter,
-        Leave,
+/// Where the ranges of a set begin, and where they have ended.
+fn borders<N: Number>(ranges: &[(N, N)], id: SetId, borders: &mut Vec<(N, Border)>) {
+    for (first, last) in ranges {
+        borders.push((*first, Border::new(id, Side::Enter)));
+        borders.extend(last.next().map(|end| (end, Border::new(id, Side::Leave))));
     }
-    let mut borders = Vec::with_capacity(ranges.len() * 2);
-    for ((first, last), id) in ranges {
-        borders.push((*first, Border::Enter, *id));
-        if *last < top {
-            borders.push((last.saturating_add(1), Border::Leave, *id));
+}
+
+/// A set, and whether it begins or ends: in one number, since there may be millions.
+#[derive(Debug, Clone, Copy)]
+struct Border(u32);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Enter,
+    Leave,
+}
+
+impl Border {
+    const fn new(SetId(id): SetId, side: Side) -> Self {
+        Self(id << 1 | matches!(side, Side::Leave) as u32)
+    }
+
+    const fn id(self) -> SetId {
+        SetId(self.0 >> 1)
+    }
+
+    const fn side(self) -> Side {
+        if self.0 & 1 == 0 {
+            Side::Enter
+        } else {
+            Side::Leave
         }
     }
-    borders.sort_unstable();
-    let mut inside = BTreeSet::new();
-    let mut intervals = vec![(0, classes.of(&inside))];
-    let mut borders = borders.into_iter().peekable();
-    while let Some((at, border, id)) = borders.next() {
-        match border {
-            Border::Enter => inside.insert(id),
-            Border::Leave => inside.remove(&id),
-        };
-        if borders.peek().is_some_and(|(next, _, _)| *next == at) {
+}
+
+/// Sweeps over the borders of all ranges: where the sets change, an interval starts. The ranges of one set neither overlap
+/// nor touch, so that the order of borders at one address does not matter.
+fn flatten<N: Number>(mut borders: Vec<(N, Border)>, classes: &mut Classes) -> Vec<(N, u32)> {
+    borders.sort_unstable_by_key(|(at, _)| *at);
+    let mut inside: Vec<SetId> = Vec::new();
+    let mut intervals = Vec::with_capacity(borders.len() + 1);
+    intervals.push((N::ZERO, classes.of(&inside)));
+    for same in borders.chunk_by(|(one, _), (other, _)| one == other) {
+        let Some((at, _)) = same.first() else {
             continue;
+        };
+        for (_, border) in same {
+            match (border.side(), inside.binary_search(&border.id())) {
+                (Side::Enter, Err(place)) => inside.insert(place, border.id()),
+                (Side::Leave, Ok(place)) => {
+                    inside.remove(place);
+                }
+                (Side::Enter, Ok(_)) | (Side::Leave, Err(_)) => {}
+            }
         }
         let class = classes.of(&inside);
         match intervals.last_mut() {
-            Some((start, last)) if *start == at => *last = class,
+            Some((start, last)) if start == at => *last = class,
             Some((_, last)) if *last == class => {}
-            Some(_) | None => intervals.push((at, class)),
+            Some(_) | None => intervals.push((*at, class)),
         }
     }
     intervals
@@ -148,33 +188,47 @@ impl Default for Classes {
 }
 
 impl Classes {
-    fn of(&mut self, inside: &BTreeSet<SetId>) -> u32 {
-        let key: Box<[SetId]> = inside.iter().copied().collect();
-        if let Some(class) = self.known.get(&key) {
+    fn of(&mut self, inside: &[SetId]) -> u32 {
+        if let Some(class) = self.known.get(inside) {
             return *class;
         }
         let class = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
-        self.members.extend_from_slice(&key);
+        self.members.extend_from_slice(inside);
         self.starts
             .push(u32::try_from(self.members.len()).unwrap_or(u32::MAX));
-        self.known.insert(key, class);
+        self.known.insert(inside.into(), class);
         class
     }
 }
 
 /// An address as a number.
 trait Number: Copy + Ord {
+    const ZERO: Self;
+    /// The number behind it.
+    fn next(self) -> Option<Self>;
     /// Its leading bits: the number shifted right.
     fn leading(self, shift: u32) -> usize;
 }
 
 impl Number for u32 {
+    const ZERO: Self = 0;
+
+    fn next(self) -> Option<Self> {
+        self.checked_add(1)
+    }
+
     fn leading(self, shift: u32) -> usize {
         usize::try_from(self.checked_shr(shift).unwrap_or(0)).unwrap_or(usize::MAX)
     }
 }
 
 impl Number for u128 {
+    const ZERO: Self = 0;
+
+    fn next(self) -> Option<Self> {
+        self.checked_add(1)
+    }
+
     fn leading(self, shift: u32) -> usize {
         usize::try_from(self.checked_shr(shift).unwrap_or(0)).unwrap_or(usize::MAX)
     }
@@ -211,6 +265,11 @@ impl<N: Number> Intervals<N> {
             root,
             shift,
         }
+    }
+
+    fn bytes(&self) -> usize {
+        let numbers = self.classes.capacity() + self.root.capacity();
+        self.starts.capacity() * size_of::<N>() + numbers * size_of::<u32>()
     }
 
     /// The class of the interval that holds an address; 0 where there are no intervals.

@@ -148,10 +148,20 @@ impl Countries {
         self.unlisted |= other.unlisted;
     }
 
-    fn place(Country([first, second]): Country) -> (usize, u64) {
-        let letter = |byte: u8| usize::from(byte.wrapping_sub(b'A'));
-        let number = letter(first) * 26 + letter(second);
+    fn place(country: Country) -> (usize, u64) {
+        let number = Self::number(country);
         (number / 64, 1 << (number % 64))
+    }
+
+    /// The place of a country among all pairs of letters.
+    pub(super) fn number(Country([first, second]): Country) -> usize {
+        let letter = |byte: u8| usize::from(byte.wrapping_sub(b'A'));
+        letter(first) * 26 + letter(second)
+    }
+
+    /// The numbers of the countries in the set.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = usize> {
+        super::facts::ones(&*self.bits)
     }
 }
 

@@ -51,7 +51,7 @@ pub struct RuleInfo {
 }
 
 /// The status a refusal answers with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RefusalStatus {
     /// 403.
     Forbidden,
@@ -86,7 +86,7 @@ impl RefusalStatus {
 }
 
 /// What a refused client is told.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Refusal {
     /// The status.
     pub status: RefusalStatus,

@@ -1,15 +1,18 @@
 //! A policy as the compiler of the configuration hands it over, before its indexes are built.
 
+use std::sync::Arc;
+
+use http::HeaderName;
 use ipnet::IpNet;
 
-use super::condition::Condition;
+use super::condition::{Condition, Matcher};
 use super::decision::{Refusal, RefusalId, RuleId, RuleInfo};
 use super::pattern::Pattern;
 use super::role::Roles;
 use crate::value::host::HostPattern;
 
 /// All parts of a policy.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Draft {
     /// Every rule, by [`RuleId`].
     pub rules: Vec<RuleInfo>,
@@ -25,8 +28,50 @@ pub struct Draft {
     pub roles: Roles,
 }
 
+/// What rules read of a request by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inputs {
+    /// Header fields, sorted.
+    pub headers: Vec<HeaderName>,
+    /// Paths of claims, sorted.
+    pub claims: Vec<Arc<str>>,
+}
+
+impl Draft {
+    /// What the rules read by name.
+    #[must_use]
+    pub fn inputs(&self) -> Inputs {
+        let mut inputs = Inputs::default();
+        let routes = self.sites.iter().flat_map(|site| &site.routes);
+        let denies = self.sites.iter().flat_map(|site| &site.denies);
+        let denies = self.denies.iter().chain(denies);
+        let denies = denies.chain(routes.clone().flat_map(|route| &route.denies));
+        let allows = routes.flat_map(|route| match &route.grant {
+            Grant::Anyone => &[][..],
+            Grant::Rules(allows) => allows,
+        });
+        let conditions = denies.map(|deny| &deny.condition);
+        for condition in conditions.chain(allows.map(|allow| &allow.condition)) {
+            condition.every_test(&mut |test| {
+                if let Matcher::Header(name, _) = &test.matcher {
+                    inputs.headers.push(name.clone());
+                } else if let Matcher::Claim(claim) = &test.matcher {
+                    inputs.claims.push(Arc::clone(&claim.path));
+                }
+            });
+        }
+        inputs
+            .headers
+            .sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        inputs.headers.dedup();
+        inputs.claims.sort_unstable();
+        inputs.claims.dedup();
+        inputs
+    }
+}
+
 /// A deny.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Deny {
     /// Its number.
     pub rule: RuleId,
@@ -37,7 +82,7 @@ pub struct Deny {
 }
 
 /// An entry of an `allow` list.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Allow {
     /// Its number.
     pub rule: RuleId,
@@ -45,8 +90,26 @@ pub struct Allow {
     pub condition: Condition,
 }
 
+/// A rule with a condition.
+pub(super) trait Conditional {
+    /// When it matches.
+    fn condition(&self) -> &Condition;
+}
+
+impl Conditional for Deny {
+    fn condition(&self) -> &Condition {
+        &self.condition
+    }
+}
+
+impl Conditional for Allow {
+    fn condition(&self) -> &Condition {
+        &self.condition
+    }
+}
+
 /// Who may pass where no deny matches.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Grant {
     /// Anyone: `allow = "anyone"`, or an answer of our own without `allow`.
     Anyone,
@@ -77,7 +140,7 @@ pub enum PathReading {
 }
 
 /// A site.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Site {
     /// Its hosts.
     pub hosts: Vec<HostPattern>,
@@ -92,7 +155,7 @@ pub struct Site {
 }
 
 /// A route.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Route {
     /// Which requests it owns; none where the pattern is broken (such a configuration is refused).
     pub pattern: Option<Pattern>,

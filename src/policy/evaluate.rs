@@ -1,4 +1,5 @@
-//! The plain evaluator: DESIGN section 2 as code, rule by rule.
+//! The plain evaluator: DESIGN section 2 as code, rule by rule. A long list is narrowed by its index first
+//! ([`super::index`]); what is left is judged here all the same.
 //!
 //! A condition *holds*, *fails* or is *open* (it depends on an identity that has not been looked at). A fact whose source
 //! failed is judged as it hurts the client most, everywhere, through every `unless`. If that refuses, and a failed fact
@@ -14,23 +15,24 @@ use serde_json::Map;
 use super::address::ClassId;
 use super::condition::{AddressTest, AuthTest, Condition, Matcher, Presented, Test};
 use super::decision::{Credential, Decision, First, Place, RefusalId, RuleId, Verdict};
-use super::draft::{Allow, Deny, Grant, SignIn};
+use super::draft::{Conditional, Grant, SignIn};
 use super::facts::{Facts, Identity, Person};
+use super::index::{Asked, Found, Index};
 use super::pattern::Reading;
 use super::text::Side;
-use super::{Policy, Route};
+use super::{Denies, Policy, Route};
 use crate::value::region::GeoFacts;
 
 /// What a condition says of the facts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Match {
+pub(super) enum Matched {
     Holds,
     Fails,
     /// It depends on the identity.
     Open,
 }
 
-impl From<bool> for Match {
+impl From<bool> for Matched {
     fn from(holds: bool) -> Self {
         if holds { Self::Holds } else { Self::Fails }
     }
@@ -77,11 +79,7 @@ impl Policy {
         if self.reads_query(place) && facts.target.query_is_malformed() {
             return decided(Verdict::BadQuery, None);
         }
-        let identity = match self.sign_in(place) {
-            SignIn::Never => Identity::Anonymous,
-            SignIn::CertificateOnly | SignIn::Possible => Identity::Open,
-        };
-        let answer = self.answer(facts, identity, place, unresolved);
+        let answer = self.answer(facts, self.unseen(place), place, unresolved);
         match answer {
             Answer::Refuse(refusal, rule) => decided(Verdict::Refuse(refusal), rule),
             Answer::Unavailable => decided(Verdict::Unavailable, None),
@@ -103,11 +101,8 @@ impl Policy {
         credential: Credential,
         unresolved: Unresolved,
     ) -> Decision {
-        let (identity, stranger) = match facts.identity {
-            Identity::Open | Identity::Anonymous => (Identity::Anonymous, true),
-            Identity::Known(person) => (Identity::Known(person), false),
-            Identity::Failed => (Identity::Failed, false),
-        };
+        let identity = seen(facts.identity);
+        let stranger = matches!(identity, Identity::Anonymous);
         let asked = match (self.sign_in(place), credential) {
             (SignIn::CertificateOnly, _) => Verdict::CertificateRequired,
             (SignIn::Never | SignIn::Possible, Credential::Invalid) => Verdict::InvalidToken,
@@ -127,6 +122,14 @@ impl Policy {
         Decision { verdict, rule }
     }
 
+    /// Who asks, as far as the first judgement may know.
+    pub(super) fn unseen(&self, place: Place) -> Identity<'static> {
+        match self.sign_in(place) {
+            SignIn::Never => Identity::Anonymous,
+            SignIn::CertificateOnly | SignIn::Possible => Identity::Open,
+        }
+    }
+
     fn answer(
         &self,
         facts: &Facts<'_>,
@@ -136,10 +139,11 @@ impl Policy {
     ) -> Answer {
         let route = self.route_at(place);
         let worst = Judge::new(self, facts, identity, Failed::Hurts, unresolved);
-        let denied = worst.denies(self.denies_at(place));
+        let mut asked = Asked::new();
+        let denied = worst.denies(self.guards(place), &mut asked);
         let granted = match denied {
             Denied::By(..) => Granted::Never,
-            Denied::Open | Denied::Never => worst.allows(route),
+            Denied::Open | Denied::Never => worst.allows(route, &mut asked),
         };
         let refused_by = match (denied, granted) {
             (Denied::Never, Granted::By(rule)) => return Answer::Allow(rule),
@@ -149,9 +153,10 @@ impl Policy {
         };
         let refused_by = if worst.touched.get() {
             let best = Judge::new(self, facts, identity, Failed::Helps, unresolved);
-            match best.denies(self.denies_at(place)) {
+            let mut asked = Asked::new();
+            match best.denies(self.guards(place), &mut asked) {
                 Denied::By(refusal, rule) => Some((refusal, rule)),
-                Denied::Never | Denied::Open => match best.allows(route) {
+                Denied::Never | Denied::Open => match best.allows(route, &mut asked) {
                     Granted::Never => None,
                     Granted::By(_) | Granted::Open => return Answer::Unavailable,
                 },
@@ -165,6 +170,15 @@ impl Policy {
             // Where no route is, anyone would be granted.
             (None, None) => Answer::Unavailable,
         }
+    }
+}
+
+/// Who asks, once that has been looked at.
+pub(super) const fn seen(identity: Identity<'_>) -> Identity<'_> {
+    match identity {
+        Identity::Open | Identity::Anonymous => Identity::Anonymous,
+        Identity::Known(person) => Identity::Known(person),
+        Identity::Failed => Identity::Failed,
     }
 }
 
@@ -186,7 +200,7 @@ enum Granted {
 
 /// How failed facts are judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Failed {
+pub(super) enum Failed {
     /// As it hurts the client most: how it must be.
     Hurts,
     /// As it would help the client most: to see whether they decided.
@@ -194,20 +208,20 @@ enum Failed {
 }
 
 /// One judgement of one request.
-struct Judge<'j> {
-    policy: &'j Policy,
-    facts: &'j Facts<'j>,
-    identity: Identity<'j>,
+pub(super) struct Judge<'j> {
+    pub(super) policy: &'j Policy,
+    pub(super) facts: &'j Facts<'j>,
+    pub(super) identity: Identity<'j>,
     failed: Failed,
     unresolved: Unresolved,
     /// Whether a failed fact was met.
-    touched: Cell<bool>,
+    pub(super) touched: Cell<bool>,
     client: Cell<Option<ClassId>>,
     peer: Cell<Option<ClassId>>,
 }
 
 impl<'j> Judge<'j> {
-    const fn new(
+    pub(super) const fn new(
         policy: &'j Policy,
         facts: &'j Facts<'j>,
         identity: Identity<'j>,
@@ -227,56 +241,91 @@ impl<'j> Judge<'j> {
     }
 
     /// The first deny that holds; rules behind it cannot change that.
-    fn denies<'d>(&self, denies: impl Iterator<Item = &'d Deny>) -> Denied {
+    fn denies(&self, lists: [&Denies; 3], asked: &mut Asked) -> Denied {
         let mut answer = Denied::Never;
-        for deny in denies {
-            match self.condition(&deny.condition, Side::Hurts) {
-                Match::Holds => return Denied::By(deny.refusal, deny.rule),
-                Match::Open => answer = Denied::Open,
-                Match::Fails => {}
+        for list in lists {
+            let found = self.list(&list.denies, list.index.as_ref(), Side::Hurts, asked);
+            match found.holds.and_then(|at| list.denies.get(at)) {
+                Some(deny) => return Denied::By(deny.refusal, deny.rule),
+                None if found.open => answer = Denied::Open,
+                None => {}
             }
         }
         answer
     }
 
-    fn allows(&self, route: Option<&Route>) -> Granted {
-        let Some(Grant::Rules(allows)) = route.map(|route| &route.grant) else {
+    fn allows(&self, route: Option<&Route>, asked: &mut Asked) -> Granted {
+        let Some((Grant::Rules(allows), index)) =
+            route.map(|route| (&route.grant, route.index.as_ref()))
+        else {
             return Granted::By(None);
         };
-        let mut answer = Granted::Never;
-        for Allow { rule, condition } in allows {
-            match self.condition(condition, Side::Helps) {
-                Match::Holds => return Granted::By(Some(*rule)),
-                Match::Open => answer = Granted::Open,
-                Match::Fails => {}
-            }
+        if self.touched.get() {
+            asked.turn();
         }
-        answer
+        let found = self.list(allows, index, Side::Helps, asked);
+        match found.holds.and_then(|at| allows.get(at)) {
+            Some(allow) => Granted::By(Some(allow.rule)),
+            None if found.open => Granted::Open,
+            None => Granted::Never,
+        }
     }
 
-    fn condition(&self, condition: &Condition, side: Side) -> Match {
-        if condition.until.is_some_and(|end| self.facts.now >= end) {
-            return Match::Fails;
+    /// What a list says: through its index, or rule by rule where it has none.
+    fn list<R: Conditional>(
+        &self,
+        rules: &[R],
+        index: Option<&Index>,
+        side: Side,
+        asked: &mut Asked,
+    ) -> Found {
+        if let Some(index) = index {
+            return index.search(self, asked, |at| {
+                let rule = rules.get(at);
+                rule.map_or(Matched::Fails, |rule| {
+                    self.condition(rule.condition(), side)
+                })
+            });
         }
-        let mut answer = Match::Holds;
+        let mut open = false;
+        for (at, rule) in rules.iter().enumerate() {
+            match self.condition(rule.condition(), side) {
+                Matched::Holds => {
+                    return Found {
+                        holds: Some(at),
+                        open,
+                    };
+                }
+                Matched::Open => open = true,
+                Matched::Fails => {}
+            }
+        }
+        Found { holds: None, open }
+    }
+
+    pub(super) fn condition(&self, condition: &Condition, side: Side) -> Matched {
+        if condition.until.is_some_and(|end| self.facts.now >= end) {
+            return Matched::Fails;
+        }
+        let mut answer = Matched::Holds;
         for test in &condition.tests {
             match self.test(test, side) {
-                Match::Fails => return Match::Fails,
-                Match::Open => answer = Match::Open,
-                Match::Holds => {}
+                Matched::Fails => return Matched::Fails,
+                Matched::Open => answer = Matched::Open,
+                Matched::Holds => {}
             }
         }
         for excepted in &condition.unless {
             match self.condition(excepted, side.other()) {
-                Match::Holds => return Match::Fails,
-                Match::Open => answer = Match::Open,
-                Match::Fails => {}
+                Matched::Holds => return Matched::Fails,
+                Matched::Open => answer = Matched::Open,
+                Matched::Fails => {}
             }
         }
         answer
     }
 
-    fn test(&self, test: &Test, side: Side) -> Match {
+    pub(super) fn test(&self, test: &Test, side: Side) -> Matched {
         let facts = self.facts;
         match &test.matcher {
             Matcher::Client(test) => self.address(*test, &self.client, facts.client, side),
@@ -347,20 +396,35 @@ impl<'j> Judge<'j> {
         known: &Cell<Option<ClassId>>,
         address: IpAddr,
         side: Side,
-    ) -> Match {
-        let addresses = &self.policy.addresses;
-        let class = known.get().unwrap_or_else(|| addresses.class(address));
-        known.set(Some(class));
-        if addresses.contains(test.set, class) {
-            Match::Holds
+    ) -> Matched {
+        let class = self.class(known, address);
+        if self.policy.addresses.contains(test.set, class) {
+            Matched::Holds
         } else if test.incomplete && self.unresolved == Unresolved::Fails {
             self.unknown(side)
         } else {
-            Match::Fails
+            Matched::Fails
         }
     }
 
-    fn geo(&self, fact: GeoFacts, side: Side, judge: impl FnOnce() -> bool) -> Match {
+    /// The class of the client address.
+    pub(super) fn client_class(&self) -> ClassId {
+        self.class(&self.client, self.facts.client)
+    }
+
+    /// The class of the peer address.
+    pub(super) fn peer_class(&self) -> ClassId {
+        self.class(&self.peer, self.facts.peer)
+    }
+
+    fn class(&self, known: &Cell<Option<ClassId>>, address: IpAddr) -> ClassId {
+        let class = known.get();
+        let class = class.unwrap_or_else(|| self.policy.addresses.class(address));
+        known.set(Some(class));
+        class
+    }
+
+    fn geo(&self, fact: GeoFacts, side: Side, judge: impl FnOnce() -> bool) -> Matched {
         if self.facts.region().failed.intersects(fact) {
             self.unknown(side)
         } else {
@@ -368,9 +432,9 @@ impl<'j> Judge<'j> {
         }
     }
 
-    fn person(&self, side: Side, judge: impl FnOnce(Option<&Person>) -> bool) -> Match {
+    fn person(&self, side: Side, judge: impl FnOnce(Option<&Person>) -> bool) -> Matched {
         match self.identity {
-            Identity::Open => Match::Open,
+            Identity::Open => Matched::Open,
             Identity::Failed => self.unknown(side),
             Identity::Anonymous => judge(None).into(),
             Identity::Known(person) => judge(Some(person)).into(),
@@ -378,11 +442,11 @@ impl<'j> Judge<'j> {
     }
 
     /// What a failed fact makes of a test.
-    fn unknown(&self, side: Side) -> Match {
+    pub(super) fn unknown(&self, side: Side) -> Matched {
         self.touched.set(true);
         match (self.failed, side) {
-            (Failed::Hurts, Side::Hurts) | (Failed::Helps, Side::Helps) => Match::Holds,
-            (Failed::Hurts, Side::Helps) | (Failed::Helps, Side::Hurts) => Match::Fails,
+            (Failed::Hurts, Side::Hurts) | (Failed::Helps, Side::Helps) => Matched::Holds,
+            (Failed::Hurts, Side::Helps) | (Failed::Helps, Side::Hurts) => Matched::Fails,
         }
     }
 }

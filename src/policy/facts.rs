@@ -53,6 +53,18 @@ pub struct TlsFacts {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RoleSet(pub smallvec::SmallVec<[u64; 2]>);
 
+/// The numbers of the bits that are set.
+pub(super) fn ones(words: &[u64]) -> impl Iterator<Item = usize> {
+    words.iter().enumerate().flat_map(|(place, word)| {
+        let mut left = *word;
+        std::iter::from_fn(move || {
+            let bit = usize::try_from(left.trailing_zeros()).ok()?;
+            (bit < 64).then(|| left &= left - 1)?;
+            Some(place * 64 + bit)
+        })
+    })
+}
+
 /// A principal with its roles as this policy numbers them.
 #[derive(Debug, Clone)]
 pub struct Person {

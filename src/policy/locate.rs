@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use thiserror::Error;
 
+use super::Policy;
 use super::condition::Matcher;
 use super::decision::{Place, SiteId};
-use super::draft::PathReading;
+use super::draft::{Conditional, PathReading};
+use super::index::PathTests;
 use super::pattern::Reading;
-use super::{Policy, Route};
 use crate::value::host::HostPattern;
 use crate::value::path::Target;
 
@@ -98,18 +99,27 @@ impl Policy {
 
     /// Whether a `path` test of a rule that may judge a request at a place answers differently for the two readings.
     fn differs(&self, place: Place, target: &Target<'_>) -> bool {
-        let denies = self.denies_at(place).map(|deny| &deny.condition);
-        let allows = self.route_at(place).map(Route::allows);
-        let allows = allows.into_iter().flatten().map(|allow| &allow.condition);
-        let mut differs = false;
-        for condition in denies.chain(allows) {
-            condition.every_test(&mut |test| {
-                if let Matcher::Path(path) = &test.matcher {
-                    differs |= path.matches(target, Reading::Strict)
-                        != path.matches(target, Reading::Lenient);
-                }
-            });
-        }
-        differs
+        let denies = self.guards(place).into_iter();
+        let route = self.route_at(place);
+        denies
+            .map(|list| differ(&list.denies, list.paths.as_deref(), target))
+            .chain(route.map(|route| differ(route.allows(), route.paths.as_deref(), target)))
+            .any(|differs| differs)
     }
+}
+
+/// Whether a `path` test of a list answers differently for the two readings.
+fn differ<R: Conditional>(rules: &[R], paths: Option<&PathTests>, target: &Target<'_>) -> bool {
+    let one = |rule: &R| {
+        let mut differs = false;
+        rule.condition().every_test(&mut |test| {
+            if let Matcher::Path(path) = &test.matcher {
+                differs |=
+                    path.matches(target, Reading::Strict) != path.matches(target, Reading::Lenient);
+            }
+        });
+        differs
+    };
+    let known = paths.and_then(|paths| paths.differ(target, |at| rules.get(at).is_some_and(one)));
+    known.unwrap_or_else(|| rules.iter().any(one))
 }

@@ -10,8 +10,10 @@
 //! - [`decision`]: what it concludes.
 //! - [`condition`], with [`address`], [`claim`], [`pattern`], [`role`], [`text`], [`time`]: what rules ask of the facts.
 //! - [`draft`]: a policy before its indexes are built; `config::compile` writes it.
-//! - `locate`, `evaluate`: the engine.
-//! - [`simulate`]: a request that nobody sent, for policy tests.
+//! - `locate`, `evaluate`: the engine; `index`: which rules of a long list it must look at.
+//! - [`mutate`]: a policy with one small mistake in it, for `test --mutate`.
+//! - [`explain`]: how a request is judged, rule by rule, as data.
+//! - [`simulate`]: a request that nobody sent, for policy tests and `explain`.
 
 use std::sync::Arc;
 
@@ -21,8 +23,12 @@ pub mod condition;
 pub mod decision;
 pub mod draft;
 mod evaluate;
+pub mod explain;
 pub mod facts;
+mod hash;
+mod index;
 mod locate;
+pub mod mutate;
 pub mod pattern;
 mod permit;
 pub mod role;
@@ -43,9 +49,11 @@ pub use permit::Permit;
 
 use self::address::Addresses;
 use self::condition::{Condition, Matcher};
-use self::draft::{Allow, Deny, Draft, Grant, PathReading, SignIn};
+use self::draft::{Allow, Conditional, Deny, Draft, Grant, Inputs, PathReading, SignIn};
+use self::index::{Index, PathTests};
 use self::pattern::Routes;
 use self::role::Roles;
+use self::text::Side;
 use crate::value::principal::Principal;
 use crate::value::region::GeoFacts;
 use crate::value::source::Source;
@@ -55,7 +63,7 @@ use crate::value::source::Source;
 pub struct Policy {
     rules: Vec<RuleInfo>,
     refusals: Vec<Refusal>,
-    denies: Vec<Deny>,
+    denies: Denies,
     sites: Vec<Site>,
     hosts: locate::Hosts,
     addresses: Addresses,
@@ -64,6 +72,7 @@ pub struct Policy {
     /// Whether a plain target surely meets the `path` tests of the global rules in one way only.
     plain: bool,
     reads_query: bool,
+    inputs: Inputs,
     /// What an id that this policy does not know stands for.
     strange: (RuleInfo, Refusal),
 }
@@ -73,7 +82,7 @@ pub struct Policy {
 struct Site {
     sign_in: SignIn,
     reading: PathReading,
-    denies: Vec<Deny>,
+    denies: Denies,
     routes: Vec<Route>,
     index: Routes,
     plain: bool,
@@ -83,10 +92,49 @@ struct Site {
 /// A route, with what is known of its rules beforehand.
 #[derive(Debug)]
 struct Route {
-    denies: Vec<Deny>,
+    denies: Denies,
     grant: Grant,
+    /// Of the allows, where there are many.
+    index: Option<Index>,
+    paths: Option<Box<PathTests>>,
     otherwise: RefusalId,
     reads_query: bool,
+}
+
+/// A list of denies.
+#[derive(Debug, Default)]
+struct Denies {
+    denies: Vec<Deny>,
+    /// Where there are many.
+    index: Option<Index>,
+    paths: Option<Box<PathTests>>,
+}
+
+/// No denies at all.
+static NO_DENIES: Denies = Denies {
+    denies: Vec::new(),
+    index: None,
+    paths: None,
+};
+
+impl Denies {
+    fn new(denies: Vec<Deny>) -> Self {
+        let (index, paths) = indexes(&denies, Side::Hurts);
+        Self {
+            denies,
+            index,
+            paths,
+        }
+    }
+}
+
+/// The indexes of a list, where it is long.
+fn indexes<R: Conditional>(rules: &[R], side: Side) -> (Option<Index>, Option<Box<PathTests>>) {
+    let conditions = || rules.iter().map(Conditional::condition);
+    let index = Index::new(conditions(), side);
+    let long = index.as_ref().is_some_and(Index::is_long);
+    let paths = long.then(|| Box::new(PathTests::new(conditions())));
+    (index, paths)
 }
 
 impl Route {
@@ -108,6 +156,7 @@ impl Policy {
     /// Builds the indexes of a policy.
     #[must_use]
     pub fn new(draft: Draft) -> Self {
+        let inputs = draft.inputs();
         let Draft {
             rules,
             refusals,
@@ -134,15 +183,57 @@ impl Policy {
             sites: sites.collect(),
             rules,
             refusals,
-            denies,
+            denies: Denies::new(denies),
             hosts,
             addresses: Addresses::new(&addresses),
             roles,
             reads: sum.reads,
             plain,
             reads_query,
+            inputs,
             strange: strange(),
         }
+    }
+
+    /// This policy without the indexes of its lists: every rule is tried, one after the other. The oracle of tests and
+    /// the baseline of benches.
+    #[must_use]
+    pub fn plain(mut self) -> Self {
+        let bare = |list: &mut Denies| (list.index, list.paths) = (None, None);
+        bare(&mut self.denies);
+        for site in &mut self.sites {
+            bare(&mut site.denies);
+            for route in &mut site.routes {
+                bare(&mut route.denies);
+                (route.index, route.paths) = (None, None);
+            }
+        }
+        self
+    }
+
+    /// Bytes that the indexes of lists take.
+    #[must_use]
+    pub fn index_bytes(&self) -> usize {
+        let sites = self.sites.iter();
+        let routes = sites.clone().flat_map(|site| &site.routes);
+        let denies = sites.map(|site| &site.denies).chain([&self.denies]);
+        let denies = denies.chain(routes.clone().map(|route| &route.denies));
+        let indexes = denies
+            .map(|list| &list.index)
+            .chain(routes.map(|route| &route.index));
+        indexes.flatten().map(|index| index.bytes()).sum()
+    }
+
+    /// Bytes that the table of addresses takes.
+    #[must_use]
+    pub fn address_bytes(&self) -> usize {
+        self.addresses.bytes()
+    }
+
+    /// The number of the class of an address: two with the same are in exactly the same sets.
+    #[must_use]
+    pub fn address_class(&self, address: std::net::IpAddr) -> u32 {
+        self.addresses.class(address).0
     }
 
     /// A rule as logs name it.
@@ -189,6 +280,12 @@ impl Policy {
         self.reads
     }
 
+    /// What rules read of a request by name.
+    #[must_use]
+    pub const fn inputs(&self) -> &Inputs {
+        &self.inputs
+    }
+
     fn site(&self, id: SiteId) -> Option<&Site> {
         self.sites.get(usize::try_from(id.0).ok()?)
     }
@@ -203,10 +300,11 @@ impl Policy {
     }
 
     /// The denies that guard a place: global, of the site, of the route.
-    fn denies_at(&self, place: Place) -> impl Iterator<Item = &Deny> {
-        let site = self.site_at(place).map_or(&[][..], |site| &site.denies);
-        let route = self.route_at(place).map_or(&[][..], |route| &route.denies);
-        self.denies.iter().chain(site).chain(route)
+    fn guards(&self, place: Place) -> [&Denies; 3] {
+        let site = self.site_at(place).map_or(&NO_DENIES, |site| &site.denies);
+        let route = self.route_at(place);
+        let route = route.map_or(&NO_DENIES, |route| &route.denies);
+        [&self.denies, site, route]
     }
 
     fn sign_in(&self, place: Place) -> SignIn {
@@ -237,9 +335,12 @@ fn index(site: draft::Site) -> (Site, GeoFacts) {
         let sum = Sum::of(denies.chain(allows.iter().map(|allow| &allow.condition)));
         plain &= sum.plain;
         reads = reads.union(sum.reads);
+        let (index, paths) = indexes(allows, Side::Helps);
         Route {
-            denies: route.denies,
+            denies: Denies::new(route.denies),
             grant: route.grant,
+            index,
+            paths,
             otherwise: route.otherwise,
             reads_query: sum.query,
         }
@@ -248,7 +349,7 @@ fn index(site: draft::Site) -> (Site, GeoFacts) {
     let site = Site {
         sign_in: site.sign_in,
         reading: site.reading,
-        denies: site.denies,
+        denies: Denies::new(site.denies),
         routes,
         index,
         plain,

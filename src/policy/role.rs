@@ -27,6 +27,11 @@ impl RoleSet {
         }
     }
 
+    /// The numbers of the roles.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = usize> {
+        super::facts::ones(&self.0)
+    }
+
     /// Whether the two sets share a role.
     pub(super) fn intersects(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).any(|(a, b)| a & b != 0)
@@ -34,7 +39,7 @@ impl RoleSet {
 }
 
 /// The roles that rules and the hierarchy name.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Roles {
     numbers: BTreeMap<Arc<str>, usize>,
     /// By number: the roles directly held.

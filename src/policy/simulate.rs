@@ -1,8 +1,9 @@
-//! A request that nobody sent, judged as if it had been: for policy tests and, later, `explain`.
+//! A request that nobody sent, judged as if it had been: for policy tests and `explain`.
 //!
-//! A `dns:` name that has not been resolved has no addresses here: tests run where nothing is resolved.
+//! In tests a `dns:` name that has not been resolved has no addresses: they run where nothing is resolved. `explain` judges
+//! as the running proxy does.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use http::{HeaderMap, Method};
 use jiff::Timestamp;
 
 use super::evaluate::Unresolved;
+use super::explain::{Stage, Walk};
 use super::facts::{Scheme, TlsFacts};
 use super::{Credential, Decision, Facts, First, Identity, Place, Policy, RefusalStatus, Verdict};
 use crate::value::path::{PathError, Target};
@@ -77,9 +79,47 @@ pub enum Outcome {
     },
 }
 
-/// Judges a request.
+/// Judges a request as policy tests do.
 #[must_use]
 pub fn judge(policy: &Policy, asked: &Asked) -> Outcome {
+    on(
+        policy,
+        asked,
+        |facts, place| policy.first_with(facts, place, Unresolved::Outside),
+        |facts, place, credential| {
+            policy.second_with(facts, place, credential, Unresolved::Outside)
+        },
+    )
+}
+
+/// Judges a request as the running proxy does, with the walk that led there; none where no rule was asked.
+#[must_use]
+pub fn explain(policy: &Policy, asked: &Asked) -> (Outcome, Option<Walk>) {
+    let walked = Cell::new(None);
+    let outcome = on(
+        policy,
+        asked,
+        |facts, place| {
+            let walk = policy.walk(facts, place, Stage::Unseen);
+            let conclusion = walk.conclusion;
+            walked.set(Some(walk));
+            conclusion
+        },
+        |facts, place, credential| {
+            let walk = policy.walk(facts, place, Stage::Seen(credential));
+            walked.set(Some(walk));
+            policy.second(facts, place, credential)
+        },
+    );
+    (outcome, walked.take())
+}
+
+fn on(
+    policy: &Policy,
+    asked: &Asked,
+    first: impl FnOnce(&Facts<'_>, Place) -> First,
+    second: impl FnOnce(&Facts<'_>, Place, Credential) -> Decision,
+) -> Outcome {
     let target = match Target::read(&asked.target) {
         Ok(target) => target,
         Err(error) => return Outcome::Malformed(error),
@@ -104,7 +144,7 @@ pub fn judge(policy: &Policy, asked: &Asked) -> Outcome {
         region: OnceCell::new(),
     };
     let person;
-    let (decision, verified) = match policy.first_with(&facts, place, Unresolved::Outside) {
+    let (decision, verified) = match first(&facts, place) {
         First::Decided(decision) => (decision, false),
         First::SignIn => {
             let mut credential = Credential::Absent;
@@ -120,10 +160,7 @@ pub fn judge(policy: &Policy, asked: &Asked) -> Outcome {
                     Identity::Known(&person)
                 }
             };
-            (
-                policy.second_with(&facts, place, credential, Unresolved::Outside),
-                true,
-            )
+            (second(&facts, place, credential), true)
         }
     };
     Outcome::Judged {

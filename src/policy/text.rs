@@ -112,7 +112,7 @@ impl TextPattern {
 }
 
 /// A name or value of a query, decoded. Bad escapes have been refused before.
-fn form(text: &str) -> Cow<'_, [u8]> {
+pub(super) fn form(text: &str) -> Cow<'_, [u8]> {
     if !text.contains(['%', '+']) {
         return Cow::Borrowed(text.as_bytes());
     }

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -18,6 +18,8 @@ pub struct GateBody {
     exchange: Option<Box<Exchange>>,
     /// How long the answer may make no progress.
     patience: Duration,
+    /// Whether the upstream was asked for more and has sent nothing yet.
+    waiting: bool,
 }
 
 #[derive(Debug)]
@@ -34,6 +36,7 @@ impl GateBody {
             kind: Kind::Whole(bytes),
             exchange,
             patience,
+            waiting: false,
         }
     }
 
@@ -44,6 +47,7 @@ impl GateBody {
             kind: Kind::Upstream(body),
             exchange: Some(exchange),
             patience,
+            waiting: false,
         }
     }
 
@@ -77,7 +81,9 @@ impl Body for GateBody {
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Kind::Upstream(body) => {
-                let next = ready!(Pin::new(body).poll_frame(cx));
+                let polled = Pin::new(body).poll_frame(cx);
+                this.waiting = polled.is_pending();
+                let next = ready!(polled);
                 match &next {
                     Some(Ok(frame)) => this.moved(frame.data_ref().map_or(0, Bytes::len)),
                     Some(Err(_)) => {
@@ -116,7 +122,13 @@ impl Drop for GateBody {
         if let (true, Some(exchange)) = (cut, &mut self.exchange)
             && exchange.record.error.is_none()
         {
-            exchange.broke(Failure::ClientGone);
+            // Who was waited for when the time was over?
+            let late = exchange.connection().clock.deadline() <= Instant::now();
+            exchange.broke(if self.waiting && late {
+                Failure::ResponseBroken
+            } else {
+                Failure::ClientGone
+            });
         }
     }
 }

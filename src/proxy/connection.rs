@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::sync::oneshot;
@@ -35,7 +36,7 @@ pub struct Connection {
     /// The listener's certificates, as they were at the handshake.
     pub certificates: Option<Arc<ServerTls>>,
     /// The server name that the client asked for (RFC 6066 §3).
-    pub sni: Option<Box<str>>,
+    pub sni: Option<Rc<str>>,
     /// Its deadline.
     pub clock: Rc<Clock>,
     /// An upgrade that was agreed: the connection becomes a tunnel when its response has been written.
@@ -49,6 +50,8 @@ pub struct Connection {
 pub struct Tunnel {
     /// Brings the upstream's end.
     pub upstream: oneshot::Receiver<Upgraded>,
+    /// How long it may be silent.
+    pub patience: Duration,
     /// The record, closed when the tunnel ends.
     pub exchange: Box<Exchange>,
 }
@@ -59,6 +62,24 @@ impl Connection {
         self.peer = SocketAddr::new(canonical(source.ip()), source.port());
         self.peer_address = self.peer.ip();
         self.peer_value = address_value(self.peer_address);
+    }
+
+    /// The same facts for one stream of an HTTP/2 connection, with a clock of its own.
+    #[must_use]
+    pub fn stream(&self, clock: Rc<Clock>) -> Self {
+        Self {
+            peer: self.peer,
+            peer_address: self.peer_address,
+            peer_value: self.peer_value.clone(),
+            listener: Arc::clone(&self.listener),
+            tls: self.tls,
+            subject: self.subject.clone(),
+            certificates: self.certificates.clone(),
+            sni: self.sni.clone(),
+            clock,
+            tunnel: RefCell::new(None),
+            fragment: Rc::default(),
+        }
     }
 
     /// `https` on TLS, else `http`.

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
 
 use super::connection::Connection;
@@ -13,7 +13,8 @@ use crate::observe::record::{Decided, Record, Rule};
 use crate::policy::decision::Credential;
 use crate::policy::decision::Place;
 use crate::policy::facts::{Facts, Identity, Scheme};
-use crate::policy::{Decision, First, Person, Refusal, RefusalStatus, Verdict};
+use crate::policy::{Decision, First, Person, Policy, Refusal, RefusalStatus, Verdict};
+use crate::respond::Notice;
 use crate::snapshot::{Site, Snapshot};
 use crate::value::failure::Failure;
 use crate::value::path::Target;
@@ -37,6 +38,8 @@ pub struct Case<'r> {
     pub scheme: Scheme,
     /// The host as judged.
     pub host: &'r str,
+    /// The host that redirects name: a trusted peer's word, else the host as judged.
+    pub shown_host: &'r str,
     /// The target.
     pub target: &'r Target<'r>,
     /// The head's fields as received.
@@ -206,43 +209,62 @@ pub fn tell<'p>(
 ) -> Option<Told<'p>> {
     record.decision = Some(Decided::from(decision.verdict));
     record.rule = decision.rule.map(|id| Rule::from(snapshot.policy.rule(id)));
-    let plain = |status, reason| Told {
-        status,
-        reason,
-        refusal: None,
-        challenges: Vec::new(),
-    };
-    let told = match decision.verdict {
-        Verdict::Allow => return None,
-        Verdict::Refuse(id) => {
-            let refusal = snapshot.policy.refusal(id);
-            Told {
-                status: refusal.status.code(),
-                reason: refusal.reason.clone(),
-                refusal: Some(refusal),
-                challenges: Vec::new(),
-            }
-        }
-        Verdict::NotAuthenticated => Told {
-            status: 401,
-            reason: Reason::NOT_AUTHENTICATED,
-            refusal: None,
-            challenges,
-        },
-        Verdict::InvalidToken => Told {
-            status: 401,
-            reason: Reason::INVALID_TOKEN,
-            refusal: None,
-            challenges,
-        },
-        Verdict::CertificateRequired => plain(403, Reason::CERTIFICATE_REQUIRED),
-        Verdict::Unavailable => plain(503, Reason::FACT_UNAVAILABLE),
-        Verdict::NoSite => plain(421, Reason::MISDIRECTED),
-        Verdict::NoRoute => plain(404, Reason::NO_ROUTE),
-        Verdict::BadQuery => plain(400, Reason::MALFORMED_QUERY),
-    };
+    let told = Told::of(decision.verdict, challenges, &snapshot.policy)?;
     record.reason = Some(told.reason.clone());
     Some(told)
+}
+
+impl<'p> Told<'p> {
+    /// A verdict in words for the client; `None` for an allow.
+    #[must_use]
+    pub fn of(verdict: Verdict, challenges: Vec<HeaderValue>, policy: &'p Policy) -> Option<Self> {
+        let plain = |status, reason| Self {
+            status,
+            reason,
+            refusal: None,
+            challenges: Vec::new(),
+        };
+        Some(match verdict {
+            Verdict::Allow => return None,
+            Verdict::Refuse(id) => {
+                let refusal = policy.refusal(id);
+                Self {
+                    refusal: Some(refusal),
+                    ..plain(refusal.status.code(), refusal.reason.clone())
+                }
+            }
+            Verdict::NotAuthenticated => Self {
+                challenges,
+                ..plain(401, Reason::NOT_AUTHENTICATED)
+            },
+            Verdict::InvalidToken => Self {
+                challenges,
+                ..plain(401, Reason::INVALID_TOKEN)
+            },
+            Verdict::CertificateRequired => plain(403, Reason::CERTIFICATE_REQUIRED),
+            Verdict::Unavailable => plain(503, Reason::FACT_UNAVAILABLE),
+            Verdict::NoSite => plain(421, Reason::MISDIRECTED),
+            Verdict::NoRoute => plain(404, Reason::NO_ROUTE),
+            Verdict::BadQuery => plain(400, Reason::MALFORMED_QUERY),
+        })
+    }
+
+    /// The same for the room that writes answers.
+    #[must_use]
+    pub fn notice(&self) -> Notice<'_> {
+        let refusal = self.refusal;
+        Notice {
+            message: refusal.and_then(|refusal| refusal.message.as_deref()),
+            page: refusal.and_then(|refusal| refusal.page.as_deref()),
+            link: refusal.and_then(|refusal| refusal.link.as_deref()),
+            upgrade_url: refusal.and_then(|refusal| refusal.upgrade_url.as_deref()),
+            challenges: &self.challenges,
+            ..Notice::new(
+                StatusCode::from_u16(self.status).unwrap_or(StatusCode::FORBIDDEN),
+                &self.reason,
+            )
+        }
+    }
 }
 
 impl Told<'_> {

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::connection::Connection;
 use super::service::Gate;
 use crate::observe::record::Record;
+use crate::observe::ring::Seen;
 use crate::snapshot::store::Lease;
 use crate::upstream::Phase;
 use crate::upstream::body::Tally;
@@ -22,6 +23,8 @@ pub struct Exchange {
     pub record: Record,
     /// The request body's fate.
     pub tally: Rc<Tally>,
+    /// What it was judged by.
+    pub seen: Seen,
     /// The configuration that serves this request.
     pub lease: Lease,
     connection: Rc<Connection>,
@@ -52,9 +55,16 @@ impl Exchange {
         record.tls_subject = connection.subject.clone();
         record.generation = Some(lease.generation);
         record.keep_headers(&parts.headers, &lease.access_logs);
+        let mut seen = Seen {
+            tls: connection.tls,
+            ..Seen::default()
+        };
+        seen.keep(&parts.headers, lease.policy.inputs());
+        gate.metrics.opened();
         Box::new(Self {
             record,
             tally: Rc::new(Tally::default()),
+            seen,
             lease: lease.clone(),
             connection: Rc::clone(connection),
             gate: Rc::clone(gate),
@@ -78,9 +88,16 @@ impl Drop for Exchange {
         self.record.request_body = self.tally.bytes.get();
         self.record.close(Instant::now());
         self.gate
+            .metrics
+            .close(&self.record, self.seen.place, self.seen.decision);
+        self.gate
             .log
             .borrow_mut()
             .write(&self.record, &self.lease.access_logs);
+        self.gate
+            .ring
+            .borrow_mut()
+            .keep(&mut self.record, &mut self.seen, &self.lease);
         let clock = &self.connection.clock;
         if clock.phase() != Phase::Tunnel {
             clock.enter(Phase::Idle, self.lease.server.limits.idle_timeout);

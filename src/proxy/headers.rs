@@ -3,7 +3,9 @@
 //! One scan over the names finds everything to remove: hop-by-hop fields (RFC 9110 §7.6.1), what `Connection` names, and the
 //! forwarding, identity and override headers that a client may never send (GRAMMAR), their look-alikes with `_` or `.` too.
 
-use http::header::{CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue, TRAILER, UPGRADE};
+use http::header::{
+    CONNECTION, COOKIE, EXPECT, HeaderMap, HeaderName, HeaderValue, TRAILER, UPGRADE,
+};
 use smallvec::SmallVec;
 
 use super::intake::has_token;
@@ -79,6 +81,8 @@ fn hop_by_hop(name: &HeaderName) -> bool {
         "connection"
             | "keep-alive"
             | "proxy-connection"
+            // httpoxy: no such field exists, and CGI applications would take it for their proxy's address.
+            | "proxy"
             | "proxy-authenticate"
             | "proxy-authorization"
             | "te"
@@ -162,6 +166,23 @@ const fn fold(byte: u8) -> u8 {
     }
 }
 
+/// Joins the pieces into which HTTP/2 clients may cut `Cookie` (RFC 9113 §8.2.3): HTTP/1.1 knows one field.
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let mut pieces = headers.get_all(COOKIE).iter();
+    if pieces.next().is_none() || pieces.next().is_none() {
+        return;
+    }
+    let pieces: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    // Pieces that were valid values are valid joined.
+    if let Ok(whole) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
+        headers.insert(COOKIE, whole);
+    }
+}
+
 /// Whether the client waits for `100 Continue` (RFC 9110 §10.1.1).
 #[must_use]
 pub fn expects_continue(headers: &HeaderMap) -> bool {
@@ -201,6 +222,7 @@ mod tests {
             ("x-team", false, "named by the site"),
             ("x_team", false, "look-alike of one named by the site"),
             ("te", false, "hop-by-hop"),
+            ("proxy", false, "httpoxy"),
             ("x-custom", true, "an ordinary field"),
             ("accept", true, "an ordinary field"),
             ("x-named", false, "named by Connection"),

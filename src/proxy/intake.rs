@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+use http::{HeaderValue, Method, Uri, Version};
 
 use crate::snapshot::Limits;
 use crate::value::failure::Failure;
@@ -40,6 +40,9 @@ pub fn read<'r>(parts: &'r Parts, limits: &Limits) -> Result<Intake<'r>, Failure
     if parts.headers.len() > limits.header_count {
         return Err(Failure::HeadTooLarge);
     }
+    if parts.version == Version::HTTP_2 {
+        fields(parts, limits)?;
+    }
     framing(parts)?;
     let (authority, host) = host_of(parts)?;
     let raw = target_of(&parts.uri, &parts.method)?;
@@ -51,7 +54,7 @@ pub fn read<'r>(parts: &'r Parts, limits: &Limits) -> Result<Intake<'r>, Failure
         target,
         authority,
         host,
-        websocket: websocket(&parts.headers),
+        websocket: websocket(parts),
     })
 }
 
@@ -144,6 +147,28 @@ fn read_host(text: &str) -> Result<host::Authority<'_>, Failure> {
     authority.ok().ok_or(Failure::Malformed("host"))
 }
 
+/// What HTTP/1.1's parser would have seen to: the size of the head, as it would stand there, and space around values
+/// (RFC 9113 §8.2.1).
+fn fields(parts: &Parts, limits: &Limits) -> Result<(), Failure> {
+    let target = parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
+    let mut size = parts.method.as_str().len() + target.len() + LINE_OVERHEAD;
+    if let Some(authority) = parts.uri.authority() {
+        size += HOST.as_str().len() + authority.as_str().len() + FIELD_OVERHEAD;
+    }
+    for (name, value) in &parts.headers {
+        let value = value.as_bytes();
+        size += name.as_str().len() + value.len() + FIELD_OVERHEAD;
+        let spaced = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+        if spaced(value.first()) || spaced(value.last()) {
+            return Err(Failure::Malformed("field-value"));
+        }
+    }
+    if size > limits.header_size {
+        return Err(Failure::HeadTooLarge);
+    }
+    Ok(())
+}
+
 /// Framing that two parsers may read differently. hyper refuses most of it before us; what it tolerates is refused here.
 fn framing(parts: &Parts) -> Result<(), Failure> {
     let coded = parts.headers.get(TRANSFER_ENCODING);
@@ -187,15 +212,23 @@ fn folds(name: &[u8], plain: &[u8]) -> bool {
             .all(|(have, want)| have == want || (*want == b'-' && matches!(have, b'_' | b'.')))
 }
 
-/// RFC 6455 §4.1: `Upgrade: websocket` named by `Connection`.
-fn websocket(headers: &HeaderMap) -> bool {
+/// RFC 6455 §4.1: a GET of HTTP/1.1 or later without a body, and `Upgrade: websocket` named by `Connection`. A body could not
+/// be told from the tunnel's first bytes.
+fn websocket(parts: &Parts) -> bool {
+    let headers = &parts.headers;
     let asks = headers
         .get(UPGRADE)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    asks && headers
-        .get_all(CONNECTION)
-        .iter()
-        .any(|value| has_token(value, b"upgrade"))
+    let bodiless = !headers.contains_key(TRANSFER_ENCODING)
+        && headers
+            .get(CONTENT_LENGTH)
+            .is_none_or(|length| length == "0");
+    let fits = parts.method == Method::GET && parts.version >= Version::HTTP_11 && bodiless;
+    asks && fits
+        && headers
+            .get_all(CONNECTION)
+            .iter()
+            .any(|value| has_token(value, b"upgrade"))
 }
 
 /// Whether a comma-separated field value has the token, in any case.
@@ -206,3 +239,8 @@ pub fn has_token(value: &HeaderValue, token: &[u8]) -> bool {
         .split(|byte| *byte == b',')
         .any(|part| part.trim_ascii().eq_ignore_ascii_case(token))
 }
+
+/// Colon, space and line end: what a field takes beside its name and value.
+const FIELD_OVERHEAD: usize = 4;
+/// The same of a request line beside method and target, and the empty line behind the head.
+const LINE_OVERHEAD: usize = " ".len() + " HTTP/1.1\r\n".len() + "\r\n".len();

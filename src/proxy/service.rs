@@ -17,10 +17,13 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use http::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, TRANSFER_ENCODING,
+};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
 use super::body::GateBody;
@@ -32,7 +35,9 @@ use super::intake::{self, Intake};
 use super::request_id::{self, Ids};
 use crate::client::address::Derived;
 use crate::observe::access_log::WorkerLog;
+use crate::observe::metrics::WorkerMetrics;
 use crate::observe::record::{AnsweredBy, Decided, Text, UpstreamPart};
+use crate::observe::ring::Ring;
 use crate::policy::decision::Place;
 use crate::policy::facts::Scheme;
 use crate::policy::{Decision, First, Permit, Person, Verdict};
@@ -41,7 +46,7 @@ use crate::snapshot::store::{Handle, Lease};
 use crate::snapshot::{Answer, Part, Route, Site, Snapshot, Template, Upstream};
 use crate::upstream::body::{ClientBody, RequestBody};
 use crate::upstream::forward::Patience;
-use crate::upstream::{self, Phase, Pools, Trace};
+use crate::upstream::{self, Clock, Phase, Pools, Trace};
 use crate::value::failure::Failure;
 use crate::value::reason::Reason;
 
@@ -54,6 +59,10 @@ pub struct Gate {
     pub pools: Pools,
     /// Access logs.
     pub log: RefCell<WorkerLog>,
+    /// Counters.
+    pub metrics: WorkerMetrics,
+    /// What the newest requests were judged by.
+    pub ring: RefCell<Ring>,
 }
 
 /// The connection must be closed without an answer (a deny with `status = "close"`).
@@ -68,7 +77,8 @@ pub struct GateService {
     connection: Rc<Connection>,
 }
 
-type Answering = Pin<Box<dyn Future<Output = Result<Response<GateBody>, Stop>>>>;
+/// A request on its way to its answer.
+pub type Answering = Pin<Box<dyn Future<Output = Result<Response<GateBody>, Stop>>>>;
 
 impl GateService {
     /// The service of one connection.
@@ -178,7 +188,7 @@ impl Gate {
         let Intake {
             target,
             authority,
-            host: own_host,
+            host,
             websocket,
         } = intake::read(parts, &snapshot.server.limits)?;
         let derived = snapshot
@@ -187,18 +197,21 @@ impl Gate {
         let Derived {
             client,
             scheme,
-            host,
+            host: told,
         } = derived.ok().ok_or(Failure::Malformed("forwarding"))?;
-        let told_value = host.and_then(|name| HeaderValue::from_str(name).ok());
-        let judged_host = host.map(intake::judged).transpose()?.unwrap_or(own_host);
+        // A trusted peer's word for the host, which it may have from anybody, names links: the site and its rules go by the host
+        // that the upstream will see.
+        let told = told.map(intake::judged).transpose()?;
         let scheme = scheme.unwrap_or_else(|| connection.scheme());
         let record = &mut exchange.record;
         record.client = Some(client);
         record.scheme = Some(scheme);
-        record.host = Some(Text::from(&*judged_host));
+        record.host = Some(Text::from(&*host));
 
-        let located = snapshot.policy.locate(&judged_host, &target);
+        let located = snapshot.policy.locate(&host, &target);
         let place = located.ok().ok_or(Failure::AmbiguousPath)?;
+        exchange.seen.place = place;
+        exchange.seen.websocket = websocket;
         let case = Case {
             snapshot,
             connection,
@@ -206,7 +219,8 @@ impl Gate {
             client,
             method: &parts.method,
             scheme,
-            host: &judged_host,
+            host: &host,
+            shown_host: told.as_deref().unwrap_or(&host),
             target: &target,
             headers: &parts.headers,
             websocket,
@@ -218,13 +232,16 @@ impl Gate {
         record.site = site.map(|site| Arc::clone(&site.name));
         record.route = route.map(|route| Arc::clone(&route.pattern));
 
-        let announced = announced(site, parts);
+        // Only a preflight that we answer is judged by the method it announces: anything else goes up as what it is.
+        let preflight = site
+            .and_then(|site| respond::preflight(site.cors.as_ref(), &parts.method, &parts.headers));
+        let announced = preflight
+            .as_ref()
+            .and_then(|_| respond::announced(&parts.headers));
         let first = case.first(announced.as_ref().unwrap_or(&parts.method), record);
         let refused_already =
             matches!(first, First::Decided(decision) if decision.verdict != Verdict::Allow);
-        if !refused_already
-            && let Some(response) = unasked(&case, site, &judged_host, parts, record)
-        {
+        if !refused_already && let Some(response) = unasked(&case, site, preflight, parts, record) {
             return response.map(Step::Answer);
         }
         let Judged {
@@ -243,26 +260,15 @@ impl Gate {
             // A site that is not there asks nobody to sign in.
             (First::SignIn, None) => return Err(Failure::Internal),
         };
+        exchange.seen.decision = Some(decision);
         let record = &mut exchange.record;
         if let Some(told) = tell(decision, challenges, snapshot, record) {
             record.answered_by = AnsweredBy::Policy;
             if told.closes() {
                 return Ok(Step::Close);
             }
-            let refusal = told.refusal;
-            let notice = Notice {
-                status: StatusCode::from_u16(told.status).unwrap_or(StatusCode::FORBIDDEN),
-                reason: &told.reason,
-                message: refusal.and_then(|refusal| refusal.message.as_deref()),
-                page: refusal.and_then(|refusal| refusal.page.as_deref()),
-                link: refusal.and_then(|refusal| refusal.link.as_deref()),
-                upgrade_url: refusal.and_then(|refusal| refusal.upgrade_url.as_deref()),
-                challenges: &told.challenges,
-                retry_after: None,
-                allow: None,
-            };
             let asker = asker(snapshot, site, route, parts, &exchange.record);
-            return Ok(Step::Answer(respond::answer(&notice, &asker)));
+            return Ok(Step::Answer(respond::answer(&told.notice(), &asker)));
         }
         let (Some(permit), Some(site), Some(route)) = (decision.permit(), site, route) else {
             return Err(Failure::Internal);
@@ -296,7 +302,7 @@ impl Gate {
             forwarding: Forwarding {
                 client,
                 scheme,
-                host: told_value.or(authority),
+                host: authority,
             },
             identity: identity_headers(site, person.as_ref(), &case),
         };
@@ -308,7 +314,7 @@ impl Gate {
         &self,
         passed: Passed,
         mut parts: Parts,
-        incoming: Incoming,
+        mut incoming: Incoming,
         ids: &Ids,
         mut exchange: Box<Exchange>,
     ) -> Result<Response<GateBody>, Stop> {
@@ -342,12 +348,22 @@ impl Gate {
         };
         // What the denial of a failure needs of the request head, which goes upstream by value.
         let asking = Asking::of(&parts);
-        let body = if incoming.is_end_stream() {
+        let length = declared_length(&parts.headers);
+        let (clock, limits) = (&connection.clock, &lease.server.limits);
+        if length == Some(0)
+            && !incoming.is_end_stream()
+            && let Err(failure) = nothing_more(&mut incoming, clock, limits.body_timeout).await
+        {
+            let response = asking.fail(failure, &lease, Some((site, route)), &mut exchange);
+            return Ok(self.finish(exchange, response));
+        }
+        let body = if incoming.is_end_stream() || length == Some(0) {
             RequestBody::Empty
         } else {
             let limits = &lease.server.limits;
             let (clock, tally) = (Rc::clone(&connection.clock), Rc::clone(&exchange.tally));
-            let patience = (limits.body_timeout, patience.response);
+            let between_reads = route.body_timeout.unwrap_or(limits.body_timeout);
+            let patience = (between_reads, patience.response);
             RequestBody::Client(ClientBody::new(
                 incoming,
                 route.body_size,
@@ -371,6 +387,11 @@ impl Gate {
             hop,
             &lease.stripped,
         );
+        if length.is_none() && matches!(body, RequestBody::Client(_)) {
+            // Written out, since a body on GET is not expected and would be left out.
+            let chunked = HeaderValue::from_static("chunked");
+            parts.headers.insert(TRANSFER_ENCODING, chunked);
+        }
         parts.version = Version::HTTP_11;
         let request = Request::from_parts(parts, body);
 
@@ -416,13 +437,15 @@ impl Gate {
         }
         exchange.record.status = head.status.as_u16();
         exchange.record.answered_by = AnsweredBy::Upstream;
+        let stream_idle = route
+            .stream_idle_timeout
+            .unwrap_or(lease.server.limits.stream_idle_timeout);
         if let (StatusCode::SWITCHING_PROTOCOLS, Some(upgraded)) = (head.status, upgraded) {
             headers::strip_response(&mut head.headers, Hop::WebSocket);
-            connection
-                .clock
-                .enter(Phase::Tunnel, lease.server.limits.stream_idle_timeout);
+            connection.clock.enter(Phase::Tunnel, stream_idle);
             connection.tunnel.replace(Some(Tunnel {
                 upstream: upgraded,
+                patience: stream_idle,
                 exchange,
             }));
             return Ok(Response::from_parts(
@@ -455,7 +478,7 @@ impl Gate {
         edit_response(&mut head.headers, &lease);
         let limits = &lease.server.limits;
         let patience = if event_stream(&head.headers) {
-            limits.stream_idle_timeout
+            stream_idle
         } else {
             limits.idle_timeout.max(patience.response)
         };
@@ -529,26 +552,17 @@ fn route_of(snapshot: &Snapshot, place: Place) -> Option<&Route> {
         .get(place.route?.0 as usize)
 }
 
-/// The method that a CORS preflight announces, where the site answers preflights.
-fn announced(site: Option<&Site>, parts: &Parts) -> Option<Method> {
-    site?.cors.as_ref()?;
-    if parts.method != Method::OPTIONS {
-        return None;
-    }
-    respond::announced(&parts.headers)
-}
-
 /// Answers that need nobody's identity and no route: the wrong certificate, the https redirect, a preflight.
 fn unasked(
     case: &Case<'_>,
     site: Option<&Site>,
-    host: &str,
+    preflight: Option<Response<Bytes>>,
     parts: &Parts,
     record: &mut crate::observe::record::Record,
 ) -> Option<Early> {
     let connection = case.connection;
     if let Some(certificates) = &connection.certificates
-        && !certificates.covers(connection.sni.as_deref(), host)
+        && !certificates.covers(connection.sni.as_deref(), case.host)
     {
         record.decision = Some(Decided::Deny);
         record.reason = Some(Reason::MISDIRECTED);
@@ -560,12 +574,13 @@ fn unasked(
     if connection.listener.redirect_https && case.scheme == Scheme::Http {
         record.answered_by = AnsweredBy::Policy;
         let location = format!(
-            "https://{host}{}",
+            "https://{}{}",
+            case.shown_host,
             parts.uri.path_and_query().map_or("/", PathAndQuery::as_str)
         );
         return Some(redirect(StatusCode::PERMANENT_REDIRECT, &location));
     }
-    let preflight = respond::preflight(site?.cors.as_ref(), &parts.method, &parts.headers)?;
+    let preflight = preflight?;
     record.answered_by = AnsweredBy::Policy;
     Some(Ok(preflight))
 }
@@ -731,6 +746,23 @@ fn upstream_part(upstream: &Upstream, trace: &Trace) -> UpstreamPart {
     part
 }
 
+/// Waits for the end of a body that was declared empty: in HTTP/2 it may turn out not to be (RFC 9113 §8.1.1).
+async fn nothing_more(
+    incoming: &mut Incoming,
+    clock: &Clock,
+    patience: Duration,
+) -> Result<(), Failure> {
+    clock.enter(Phase::Upload, patience);
+    loop {
+        match clock.within(incoming.frame()).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(Ok(frame))) if frame.data_ref().is_none_or(Bytes::is_empty) => {}
+            Ok(Some(_)) => return Err(Failure::BodyBroken),
+            Err(_expired) => return Err(Failure::BodyTimeout),
+        }
+    }
+}
+
 fn declared_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
@@ -772,6 +804,9 @@ fn edit(
         parts.uri = Uri::from_parts(uri).unwrap_or_default();
     }
     let headers = &mut parts.headers;
+    if parts.version == Version::HTTP_2 {
+        headers::join_cookies(headers);
+    }
     headers::strip_request(headers, stripped, hop);
     if !site.forward_credential {
         for name in site.identity.credential_headers() {
@@ -852,7 +887,8 @@ fn identity_headers(
     let wanted = &site.headers_to_upstream;
     let mut set = Vec::new();
     let mut put = |name: &Option<HeaderName>, value: &str| {
-        if let (Some(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
+        // UTF-8 as it is, so that a name of any script arrives; control characters make no header.
+        if let (Some(name), Ok(value)) = (name, HeaderValue::from_bytes(value.as_bytes())) {
             set.push((name.clone(), value));
         }
     };
@@ -863,7 +899,13 @@ fn identity_headers(
     }
     if let Some(person) = person {
         put(&wanted.user, &person.principal.user);
-        put(&wanted.roles, &person.principal.roles.join(","));
+        // A role that holds the separator would be read as two that nobody granted.
+        let plain = |role: &&str| !role.contains(|c: char| c == ',' || c.is_control());
+        let roles = person.principal.roles.iter().map(|role| &**role);
+        let roles: Vec<&str> = roles.filter(plain).collect();
+        if !roles.is_empty() {
+            put(&wanted.roles, &roles.join(","));
+        }
         for (path, name) in &wanted.claims {
             if let Some(text) = claim(&person.principal.claims, path) {
                 put(&Some(name.clone()), &text);
@@ -929,7 +971,7 @@ fn fill(template: &Template, case: &Case<'_>, route: &Route) -> String {
         match part {
             Part::Text(literal) => text.push_str(literal),
             Part::Scheme => text.push_str(case.scheme.as_str()),
-            Part::Host => text.push_str(case.host),
+            Part::Host => text.push_str(case.shown_host),
             Part::Client => text.push_str(&case.client.to_string()),
             Part::Path => text.push_str(path),
             Part::Query => {

@@ -3,22 +3,25 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
-use super::instance::{Signals, Watch, load};
+use super::instance::{Signals, Watch, load_tested};
 use super::listeners::Listeners;
 use super::names::{self, Change};
 use super::watch::FileWatch;
-use crate::admin::{self, AdminListener};
+use crate::admin::View;
+use crate::admin::doors::{Doors, Prepared};
+use crate::config::Paint;
 use crate::config::context::Memory;
-use crate::config::diagnostic::Paint;
 use crate::config::{Diagnostic, Input, Report};
 use crate::observe::access_log::Logger;
+use crate::observe::metrics::{self, Metrics};
 use crate::server::admission::Admission;
 use crate::server::worker::Command;
 use crate::snapshot::store::Publisher;
@@ -50,9 +53,12 @@ pub(super) struct Control {
     pub(super) gone: mpsc::Receiver<()>,
     pub(super) logger: Logger,
     pub(super) admission: Arc<Admission>,
+    pub(super) metrics: Metrics,
     pub(super) orders: UnboundedReceiver<Order>,
-    pub(super) orders_out: UnboundedSender<Order>,
-    pub(super) started: Timestamp,
+    pub(super) doors: Doors,
+    pub(super) view: View,
+    /// When the newest load began.
+    pub(super) loaded: SystemTime,
     pub(super) last_reload: Option<(Timestamp, bool)>,
 }
 
@@ -69,12 +75,7 @@ enum Ending {
 
 impl Control {
     /// Runs until the proxy ends.
-    pub(super) fn run(
-        mut self,
-        admin: Option<AdminListener>,
-        signals: Signals,
-        watch: Watch,
-    ) -> io::Result<()> {
+    pub(super) fn run(mut self, admin: Prepared, signals: Signals, watch: Watch) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -84,9 +85,7 @@ impl Control {
             } else {
                 None
             };
-            if let Some(listener) = admin {
-                tokio::spawn(admin::serve(listener, self.orders_out.clone()));
-            }
+            self.doors.apply(admin, &self.view);
             let (tell, mut told) = mpsc::channel(1);
             let mut files = (watch == Watch::Files).then(|| FileWatch::new(tell.clone()));
             self.watch(files.as_mut());
@@ -112,8 +111,7 @@ impl Control {
             tokio::select! {
                 order = self.orders.recv() => match order {
                     Some(Order::Reload(answer)) => {
-                        let outcome = self.reload();
-                        self.watch(files.as_deref_mut());
+                        let outcome = self.reload_all(files.as_deref_mut());
                         drop(answer.send(outcome));
                     }
                     Some(Order::Reopen) => self.logger.reopen(),
@@ -123,9 +121,7 @@ impl Control {
                 },
                 signal = next(signals) => match signal {
                     Word::Reload => {
-                        let outcome = self.reload();
-                        self.watch(files.as_deref_mut());
-                        report(&outcome);
+                        report(&self.reload_all(files.as_deref_mut()));
                     }
                     Word::Reopen => self.logger.reopen(),
                     Word::HandOver => tracing::warn!("USR2: handing over to a new binary is not yet built; nothing done"),
@@ -135,31 +131,47 @@ impl Control {
                 Some(()) = told.recv() => {
                     tokio::time::sleep(SETTLE).await;
                     if files.as_deref_mut().is_some_and(FileWatch::changed) {
-                        let outcome = self.reload();
-                        self.watch(files.as_deref_mut());
-                        report(&outcome);
+                        report(&self.reload_all(files.as_deref_mut()));
                     }
                 }
                 _ = names.tick() => {
                     let wanted = self.memory.wanted_names.clone();
                     if names::refresh(&mut self.memory, &wanted, Timestamp::now()) == Change::Changed {
-                        report(&self.reload());
+                        report(&self.reload_all(files.as_deref_mut()));
                     }
                 }
             }
         }
     }
 
+    /// Reloads, and watches what is read now.
+    fn reload_all(&mut self, mut files: Option<&mut FileWatch>) -> Result<u64, Box<Report>> {
+        if let Some(files) = &mut files {
+            // What changed until now is about to be read.
+            let _noted = files.changed();
+        }
+        let outcome = self.reload();
+        self.watch(files);
+        outcome
+    }
+
     /// Compiles beside the running configuration and swaps, or changes nothing.
     fn reload(&mut self) -> Result<u64, Box<Report>> {
         let outcome = self.try_reload();
-        self.last_reload = Some((Timestamp::now(), outcome.is_ok()));
+        let now = Timestamp::now();
+        self.last_reload = Some((now, outcome.is_ok()));
+        let counted = match outcome {
+            Ok(_) => metrics::Reload::Applied,
+            Err(_) => metrics::Reload::Refused,
+        };
+        self.metrics.reloaded(counted, now);
         outcome
     }
 
     fn try_reload(&mut self) -> Result<u64, Box<Report>> {
+        self.loaded = SystemTime::now();
         let before = self.publisher.newest();
-        let (loaded, memory) = load(
+        let (loaded, memory) = load_tested(
             &self.input,
             std::mem::take(&mut self.memory),
             before.generation + 1,
@@ -184,12 +196,21 @@ impl Control {
             Ok(prepared) => prepared,
             Err(error) => return refused("cannot-listen", format!("{error}: {}", error.source)),
         };
+        let doors = match self.doors.prepare(&snapshot.admin) {
+            Ok(doors) => doors,
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                let message = format!("{error}: {}", cause.unwrap_or_default());
+                return refused("cannot-listen", message);
+            }
+        };
         if let Err(error) = self.logger.configure(&snapshot.access_logs) {
             return refused("cannot-open-log", error.to_string());
         }
         let generation = snapshot.generation;
         self.publisher.publish(Arc::new(snapshot));
         self.listeners.apply(prepared, &self.workers);
+        self.doors.apply(doors, &self.view);
         Ok(generation)
     }
 
@@ -199,7 +220,7 @@ impl Control {
         if let Input::File(root) = &self.input {
             watched.push(root.clone());
         }
-        files.set(watched);
+        files.set(watched, self.loaded);
     }
 
     fn status(&self) -> serde_json::Value {
@@ -210,11 +231,12 @@ impl Control {
             .iter()
             .map(ToString::to_string)
             .collect();
-        let uptime = Timestamp::now().duration_since(self.started).as_secs();
+        let started = self.view.started;
+        let uptime = Timestamp::now().duration_since(started).as_secs();
         serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
-            "started": self.started.to_string(),
+            "started": started.to_string(),
             "uptime_seconds": uptime,
             "generation": snapshot.generation,
             "config": self.input.name(),
@@ -225,6 +247,7 @@ impl Control {
             "workers": snapshot.server.workers,
             "connections": self.admission.open(),
             "listeners": addresses,
+            "admin": self.doors.address().map(|address| address.to_string()),
             "sites": snapshot.sites.len(),
             "routes": snapshot.sites.iter().map(|site| site.routes.len()).sum::<usize>(),
             "upstreams": snapshot.upstreams.len(),
@@ -241,6 +264,7 @@ impl Control {
                 drop(worker.send(command()));
             }
         };
+        self.view.draining.store(true, Ordering::Relaxed);
         if ending != Ending::Stop {
             tracing::info!("draining");
             order(|| Command::Drain, &self.workers);
@@ -260,8 +284,7 @@ impl Control {
         }
         order(|| Command::Stop, &self.workers);
         drop(tokio::time::timeout(STOP_PATIENCE, self.gone.recv()).await);
-        let admin = &self.publisher.newest().admin;
-        admin::unbind(admin);
+        self.doors.close();
         tracing::info!("ended");
     }
 }

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
@@ -12,8 +13,12 @@ use tokio::sync::{mpsc, oneshot};
 use super::control::{Control, Order};
 use super::listeners::{BindError, Listeners};
 use super::names::{self, Change};
-use crate::config::{self, Input, Loaded, Report};
+use crate::admin::View;
+use crate::admin::doors::{DoorError, Doors};
+use crate::config::compile::tests;
+use crate::config::{self, Diagnostic, Input, Loaded, Report};
 use crate::observe::access_log::Logger;
+use crate::observe::metrics::Metrics;
 use crate::server::admission::Admission;
 use crate::server::worker::{self, Command};
 use crate::snapshot::store::Publisher;
@@ -59,15 +64,9 @@ pub enum StartError {
     /// An access log cannot be opened.
     #[error(transparent)]
     Log(#[from] crate::observe::access_log::OpenError),
-    /// The admin socket cannot be bound, and it was written in the configuration.
-    #[error("cannot open the admin socket {path}")]
-    Admin {
-        /// The socket.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    /// The admin cannot be reached where the configuration says.
+    #[error(transparent)]
+    Admin(#[from] DoorError),
     /// A thread or a runtime cannot be made.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
@@ -78,6 +77,7 @@ pub enum StartError {
 pub struct Instance {
     orders: mpsc::UnboundedSender<Order>,
     addresses: Vec<SocketAddr>,
+    admin_address: Option<SocketAddr>,
     report: Report,
     control: Option<JoinHandle<()>>,
 }
@@ -101,7 +101,8 @@ impl Instance {
     /// # Errors
     /// [`StartError`].
     pub fn start_with(options: Options) -> Result<Self, StartError> {
-        let (loaded, memory) = load(&options.input, config::context::Memory::default(), 1);
+        let loading = SystemTime::now();
+        let (loaded, memory) = load_tested(&options.input, config::context::Memory::default(), 1);
         let Loaded {
             snapshot, report, ..
         } = loaded;
@@ -115,10 +116,13 @@ impl Instance {
         let prepared = listeners.prepare(&snapshot.listeners, workers)?;
         let logger = Logger::new();
         logger.configure(&snapshot.access_logs)?;
-        let admin = crate::admin::bind(&snapshot.admin)?;
+        let doors = Doors::default();
+        let admin = doors.prepare(&snapshot.admin)?;
+        let admin_address = admin.address();
 
         let publisher = Publisher::new(Arc::clone(&snapshot));
         let admission = Arc::new(Admission::default());
+        let metrics = Metrics::new(Timestamp::now());
         let (alive, gone) = mpsc::channel::<()>(1);
         let mut commands = Vec::with_capacity(workers);
         for number in 0..workers {
@@ -127,6 +131,7 @@ impl Instance {
                 snapshots: publisher.subscribe(),
                 commands: receiver,
                 log: logger.worker(),
+                metrics: metrics.worker(),
                 admission: Arc::clone(&admission),
             };
             let alive = alive.clone();
@@ -144,6 +149,16 @@ impl Instance {
         listeners.apply(prepared, &commands);
         let addresses = listeners.addresses(&snapshot.listeners);
         let (orders, orders_in) = mpsc::unbounded_channel();
+        let view = View {
+            snapshots: publisher.subscribe(),
+            metrics: metrics.clone(),
+            logger: logger.clone(),
+            admission: Arc::clone(&admission),
+            draining: Arc::default(),
+            started: Timestamp::now(),
+            workers: commands.as_slice().into(),
+            orders: orders.clone(),
+        };
         let control = Control {
             input: options.input,
             memory,
@@ -153,9 +168,11 @@ impl Instance {
             gone,
             logger,
             admission,
+            metrics,
             orders: orders_in,
-            orders_out: orders.clone(),
-            started: Timestamp::now(),
+            doors,
+            view,
+            loaded: loading,
             last_reload: None,
         };
         let thread = std::thread::Builder::new().name("control".to_owned());
@@ -169,6 +186,7 @@ impl Instance {
         Ok(Self {
             orders,
             addresses,
+            admin_address,
             report,
             control: Some(control),
         })
@@ -178,6 +196,12 @@ impl Instance {
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.addresses.clone()
+    }
+
+    /// The bound address of the admin on TCP, as it was at the start.
+    #[must_use]
+    pub const fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
     }
 
     /// What the first load found: warnings and notes.
@@ -231,8 +255,29 @@ impl Drop for Instance {
     }
 }
 
+/// Loads what may come into force: a policy whose own tests fail is refused.
+pub(super) fn load_tested(
+    input: &Input,
+    memory: config::context::Memory,
+    generation: u64,
+) -> (Loaded, config::context::Memory) {
+    let (mut loaded, memory) = load(input, memory, generation);
+    let failed = loaded.report.diagnostics.iter();
+    let failed = failed.filter(|finding| finding.code == tests::FAILED);
+    let message = match failed.count() {
+        0 => return (loaded, memory),
+        1 => "a test of the policy fails, so the policy is not loaded".to_owned(),
+        count => format!("{count} tests of the policy fail, so the policy is not loaded"),
+    };
+    loaded.snapshot = None;
+    let finding = Diagnostic::global("policy-tests-failed", message);
+    let help = "mend the policy or the test; `portcullis explain` shows how a request is judged";
+    loaded.report.diagnostics.push(finding.help(help));
+    (loaded, memory)
+}
+
 /// Loads, asking for names that the configuration wants and nobody has asked for yet.
-pub(super) fn load(
+pub(crate) fn load(
     input: &Input,
     memory: config::context::Memory,
     generation: u64,

@@ -2,7 +2,8 @@
 //! listeners, the admin socket.
 //!
 //! A reload is all or nothing: files are read and compiled beside the running configuration, new sockets are bound, new logs are
-//! opened; only when all of that has worked is the snapshot published. Whatever fails is reported and changes nothing.
+//! opened; only when all of that has worked is the snapshot published. Whatever fails is reported and changes nothing. A policy
+//! whose own tests fail is refused like one that does not compile, at the start too.
 //!
 //! - [`Instance`]: the door; one whole proxy in this process.
 //! - [`control`]: the control thread's loop.

@@ -168,6 +168,13 @@ pub fn answer(notice: &Notice<'_>, asker: &Asker<'_>) -> Response<Bytes> {
     response
 }
 
+/// The reason and the text that a client is shown, in whatever form.
+#[must_use]
+pub fn words<'n>(notice: &'n Notice<'_>) -> (&'n Reason, &'n str) {
+    let reason = public(notice.status, notice.reason);
+    (reason, Words::message(notice, reason))
+}
+
 fn plain(notice: &Notice<'_>, reason: &Reason, asker: &Asker<'_>, head: &mut HeaderMap) -> Bytes {
     head.insert(CONTENT_TYPE, PLAIN);
     html::plain(notice, reason, asker)

@@ -403,6 +403,18 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_has_every_documented_code() {
+        let readme = include_str!("../../README.md");
+        for row in TABLE {
+            let line = format!(
+                "\n| `{}` | {} | {} |\n",
+                row.reason, row.status, row.meaning
+            );
+            assert!(readme.contains(&line), "README.md lacks{line}");
+        }
+    }
+
+    #[test]
     fn the_message_fits_reason_and_status() {
         for (status, reason, message, want, why) in [
             (

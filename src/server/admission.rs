@@ -59,6 +59,7 @@ impl Admitted {
     /// Counts the place for this client from now on; `false` where it has as many as one client may.
     pub(crate) fn stands_for(&mut self, client: IpAddr, limits: &Limits) -> bool {
         self.give_back();
+        let client = one_client(client);
         let mut by_peer = self.admission.by_peer.lock();
         let count = by_peer.entry(client).or_insert(0);
         if *count >= limits.connections_per_client {
@@ -86,6 +87,14 @@ impl Drop for Admitted {
     fn drop(&mut self) {
         self.give_back();
         self.admission.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whom an address stands for: itself, or its /64, which one IPv6 client commonly has to itself (RFC 6177 §2).
+fn one_client(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
     }
 }
 
@@ -154,5 +163,21 @@ mod tests {
         drop(places);
         assert!(of_balancer(one).is_some(), "a place given back");
         assert_eq!(admission.open(), 0);
+    }
+
+    #[test]
+    fn an_ipv6_client_is_its_network() {
+        for (address, client) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("2001:db8::1", "2001:db8::"),
+            ("2001:db8::ffff:1", "2001:db8::"),
+            ("2001:db8:0:1::1", "2001:db8:0:1::"),
+        ] {
+            assert_eq!(
+                one_client(address.parse().unwrap()),
+                client.parse::<IpAddr>().unwrap(),
+                "{address}"
+            );
+        }
     }
 }

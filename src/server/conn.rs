@@ -15,10 +15,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::frames::PREFACE;
 use super::io::{ClientIo, ClientStream, Meter};
 use super::proxy_protocol::{self, Header};
 use super::worker::Worker;
-use super::{idle, refused, subject, tunnel};
+use super::{http2, idle, refused, subject, tunnel};
+use crate::observe::metrics::Closed;
 use crate::policy::facts::{TlsFacts, TlsVersion};
 use crate::proxy::service::address_value;
 use crate::proxy::{Connection, Gate, GateService, Stop};
@@ -45,6 +47,7 @@ pub(crate) async fn serve(
     peer: SocketAddr,
 ) {
     let gate = Rc::clone(&worker.gate);
+    gate.metrics.accepted();
     let lease = gate.lease();
     let limits = lease.server.limits;
     let peer = SocketAddr::new(canonical(peer.ip()), peer.port());
@@ -68,6 +71,7 @@ pub(crate) async fn serve(
     drop(lease);
     if listener.proxy_protocol && !trusted {
         // Whoever it is, its word about others counts for nothing, and it may not pass as a client either.
+        gate.metrics.closed(Closed::Introduction);
         refused::log(&gate, &connection, NO_INTRODUCTION, 0);
         return;
     }
@@ -75,7 +79,8 @@ pub(crate) async fn serve(
         return crowded(&gate, &connection, socket).await;
     };
     if listener.proxy_protocol {
-        match introduced(&gate, &connection, &mut socket).await {
+        // Boxed for the same reason as the handshake below.
+        match Box::pin(introduced(&gate, &connection, &mut socket)).await {
             None => return,
             Some(Header::Peer) => {}
             Some(Header::Source(source)) => {
@@ -107,14 +112,16 @@ pub(crate) async fn serve(
                     });
                     let shown = session.peer_certificates().and_then(<[_]>::first);
                     connection.subject = shown.and_then(subject::of).map(Arc::from);
-                    connection.sni = session.server_name().map(Box::from);
+                    connection.sni = session.server_name().map(Rc::from);
                     ClientStream::Tls(Box::new(stream))
                 }
                 Ok(Err(error)) => {
+                    gate.metrics.closed(Closed::Handshake);
                     tracing::debug!(peer = %connection.peer, %error, "TLS handshake failed");
                     return;
                 }
                 Err(_late) => {
+                    gate.metrics.closed(Closed::Handshake);
                     tracing::debug!(peer = %connection.peer, "TLS handshake late");
                     return;
                 }
@@ -142,6 +149,7 @@ async fn introduced(
     }
     // Balancers also open and close connections only to see whether somebody listens.
     if seen > 0 {
+        gate.metrics.closed(Closed::Introduction);
         refused::log(gate, connection, NO_INTRODUCTION, seen as u64);
     }
     None
@@ -149,6 +157,7 @@ async fn introduced(
 
 /// Turns a client away for whom there is no room.
 async fn crowded(gate: &Gate, connection: &Connection, socket: TcpStream) {
+    gate.metrics.closed(Closed::Limit);
     refused::log(gate, connection, Failure::Overloaded, 0);
     if connection.listener.tls.is_none() {
         turn_away(socket).await;
@@ -168,9 +177,20 @@ async fn http(
         Rc::clone(&clock),
         Rc::clone(&meter),
         Rc::clone(&connection.fragment),
-        limits.header_timeout,
-        limits.stream_idle_timeout,
+        limits,
     );
+    let mut http2 = io.speaks_http2();
+    if connection.listener.h2c && connection.tls.is_none() {
+        match prior_knowledge(worker, &clock, &mut io).await {
+            Some(known) => http2 = known,
+            None => return,
+        }
+    }
+    if http2 {
+        // The streams have their own clocks; this one only wakes the connection.
+        clock.enter(Phase::Judge, limits.header_timeout);
+        return Box::pin(http2::serve(worker, &connection, io, limits)).await;
+    }
     let (end, read) = loop {
         let service = GateService::new(Rc::clone(&worker.gate), Rc::clone(&connection));
         let mut driven = Box::new(
@@ -180,19 +200,25 @@ async fn http(
                 .max_buf_size(limits.header_size.max(HYPER_BUFFER_MIN))
                 .serve_connection(TokioIo::new(io), service),
         );
-        let end = drive(worker, &clock, &mut driven).await;
-        let parts = driven.into_parts();
-        io = parts.io.into_inner();
+        let end = drive(worker, &clock, &meter, &mut driven).await;
+        let http1::Parts {
+            io: taken,
+            read_buf,
+            ..
+        } = driven.into_parts();
+        io = taken.into_inner();
         let parked = matches!(end, End::Late(Phase::Idle)) && Instant::now() < clock.idle_until();
         if !parked {
-            break (end, parts.read_buf);
+            break (end, read_buf);
         }
-        let first = if parts.read_buf.is_empty() {
+        let first = if read_buf.is_empty() {
+            // Empty as it is, it holds the whole buffer.
+            drop(read_buf);
             idle::wait(worker, &clock, &mut io).await
         } else {
             // The next head had begun to arrive with the last request.
             clock.enter(Phase::Head, limits.header_timeout);
-            Some(parts.read_buf)
+            Some(read_buf)
         };
         match first {
             Some(bytes) => io.put_back(bytes),
@@ -223,6 +249,8 @@ async fn http(
                 tracing::debug!(peer = %connection.peer, %error, "connection ended");
             }
         }
+        // It does not even take the answer before: another would stand in the middle of that.
+        End::Late(Phase::Head) if meter.blocked.get() => return,
         End::Late(Phase::Head) if meter.head_bytes.get() > 0 => {
             refused::log(
                 &worker.gate,
@@ -230,7 +258,7 @@ async fn http(
                 Failure::HeadTimeout,
                 meter.head_bytes.get(),
             );
-            drop(io.write_all(refused::TIMEOUT).await);
+            drop(tokio::time::timeout(LINGER, io.write_all(refused::TIMEOUT)).await);
         }
         End::Late(Phase::Head | Phase::Idle) => {}
         // A client that does not take its answer: nothing polite is left to say.
@@ -246,8 +274,22 @@ async fn http(
     linger(io, &meter).await;
 }
 
+/// Whether a client on clear text begins with HTTP/2's preface (RFC 9113 §3.3); nothing where it sends nothing in time.
+async fn prior_knowledge(worker: &Worker, clock: &Clock, io: &mut ClientIo) -> Option<bool> {
+    let mut begun = Vec::new();
+    loop {
+        begun.extend_from_slice(&idle::wait(worker, clock, io).await?);
+        let compared = begun.len().min(PREFACE.len());
+        let known = begun.get(..compared) == PREFACE.get(..compared);
+        if !known || begun.len() >= PREFACE.len() {
+            io.put_back(begun.into());
+            return Some(known);
+        }
+    }
+}
+
 /// Drives hyper and the deadline in one task.
-async fn drive(worker: &Worker, clock: &Clock, driven: &mut Driven) -> End {
+async fn drive(worker: &Worker, clock: &Clock, meter: &Meter, driven: &mut Driven) -> End {
     let mut armed = clock.deadline();
     let mut timer = Box::pin(tokio::time::sleep_until(armed.into()));
     let mut told = false;
@@ -278,6 +320,14 @@ async fn drive(worker: &Worker, clock: &Clock, driven: &mut Driven) -> End {
                 timer.as_mut().reset(armed.into());
             }
             match clock.phase() {
+                // An answer that is still being taken, or a body that still comes: hyper holds bytes of either, so the connection
+                // cannot be put aside. Late is who moves nothing for the whole idle time.
+                Phase::Idle if meter.blocked.get() || clock.uploading() => {
+                    if clock.idle_until() <= Instant::now() {
+                        return Poll::Ready(End::Late(Phase::Stream));
+                    }
+                    clock.stay();
+                }
                 // The request's own future answers for the lateness: 504, or 408.
                 phase @ (Phase::Connect | Phase::Upload | Phase::Await) => {
                     clock.expire();
@@ -303,7 +353,9 @@ fn closed_by_policy(error: &hyper::Error) -> bool {
 /// Ends our side and reads on for a moment: closing a socket with unread bytes resets it, and the client would lose our
 /// answer with it (RFC 9112 §9.6).
 async fn linger(mut io: ClientIo, meter: &Meter) {
-    if io.shutdown().await.is_err() || meter.ended.get() {
+    // Bounded: a last word over TLS waits for a client that does not read.
+    let ended = tokio::time::timeout(LINGER, io.shutdown()).await;
+    if !matches!(ended, Ok(Ok(()))) || meter.ended.get() {
         return;
     }
     let mut rest = vec![0_u8; 4096];

@@ -32,6 +32,7 @@ pub(crate) fn log(gate: &Gate, connection: &Connection, failure: Failure, bytes:
     record.tls_subject = connection.subject.clone();
     record.generation = Some(lease.generation);
     record.close(Instant::now());
+    gate.metrics.unread(&record);
     gate.log.borrow_mut().write(&record, &lease.access_logs);
 }
 

@@ -10,30 +10,35 @@ use tokio::io::{AsyncWriteExt, copy_bidirectional};
 
 use super::io::ClientIo;
 use crate::proxy::connection::Tunnel;
-use crate::upstream::Clock;
+use crate::upstream::{Clock, Phase};
 
 /// Runs a tunnel to its end; the record closes with it.
 pub(crate) async fn run(mut client: ClientIo, early: Bytes, tunnel: Tunnel, clock: &Rc<Clock>) {
     let Tunnel {
         upstream,
+        patience,
         mut exchange,
     } = tunnel;
     let Ok(upgraded) = upstream.await else { return };
     let mut server = upgraded.io;
+    client.tunnel(patience);
+    let meter = client.meter();
+    clock.enter(Phase::Tunnel, patience);
     let copying = async {
         // What either side sent before the other's end was ready.
         server.write_all(&early).await?;
         client.write_all(&upgraded.read).await?;
         copy_bidirectional(&mut client, &mut server).await
     };
-    let outcome: io::Result<(u64, u64)> = bounded(copying, clock).await;
-    if let Ok((up, down)) = outcome {
-        exchange.tally.bytes.set(up + early.len() as u64);
-        exchange.record.response_body = down + upgraded.read.len() as u64;
+    if let Err(error) = bounded(copying, clock).await {
+        tracing::debug!(%error, "tunnel ended");
     }
+    let [up, down] = &meter.tunnel;
+    exchange.tally.bytes.set(up.get() + early.len() as u64);
+    exchange.record.response_body = down.get();
 }
 
-/// Runs until the clock's deadline, which every read from the client moves.
+/// Runs until the clock's deadline, which every byte from and to the client moves.
 async fn bounded<T>(work: impl Future<Output = io::Result<T>>, clock: &Clock) -> io::Result<T> {
     let mut work = pin!(work);
     loop {

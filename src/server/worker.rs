@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +18,7 @@ use super::accept;
 use super::admission::Admission;
 use super::socket::ListenerKey;
 use crate::observe::access_log::WorkerLog;
+use crate::observe::metrics::WorkerMetrics;
 use crate::proxy::Gate;
 use crate::snapshot::Snapshot;
 use crate::snapshot::store::Handle;
@@ -28,6 +31,8 @@ pub enum Command {
     Listen(ListenerKey, TcpListener),
     /// Accept from it no longer.
     Unlisten(ListenerKey),
+    /// Tell what the request with this id was judged by, if it is known here.
+    Explain(Arc<str>, mpsc::UnboundedSender<(Timestamp, Value)>),
     /// Stop accepting, let requests in flight end, then end.
     Drain,
     /// End now.
@@ -95,6 +100,8 @@ pub struct Parts {
     pub commands: mpsc::UnboundedReceiver<Command>,
     /// This worker's end of the access logs.
     pub log: WorkerLog,
+    /// This worker's counters.
+    pub metrics: WorkerMetrics,
     /// The shared count of connections.
     pub admission: Arc<Admission>,
 }
@@ -117,12 +124,15 @@ async fn work(parts: Parts) {
         snapshots,
         mut commands,
         log,
+        metrics,
         admission,
     } = parts;
     let gate = Gate {
         handle: RefCell::new(Handle::new(snapshots)),
         pools: Pools::default(),
         log: RefCell::new(log),
+        metrics,
+        ring: RefCell::default(),
     };
     let worker = Rc::new(Worker {
         gate: Rc::new(gate),
@@ -150,6 +160,11 @@ async fn work(parts: Parts) {
                 Some(Command::Unlisten(key)) => {
                     if let Some(stop) = accepting.remove(&key) {
                         stop.cancel();
+                    }
+                }
+                Some(Command::Explain(id, answer)) => {
+                    if let Some(found) = worker.gate.ring.borrow().find(id.as_bytes()) {
+                        drop(answer.send(found));
                     }
                 }
                 Some(Command::Drain) => {

@@ -19,6 +19,9 @@ pub mod log;
 pub mod notice;
 pub mod store;
 pub mod tls;
+mod token;
+
+pub use token::Token;
 
 /// Everything a worker needs to serve.
 #[derive(Debug)]
@@ -108,7 +111,7 @@ pub struct Admin {
     /// Optional TCP address.
     pub address: Option<SocketAddr>,
     /// Token asked of TCP callers.
-    pub token: Option<Arc<str>>,
+    pub token: Option<Token>,
 }
 
 /// A `[[listener]]`.
@@ -124,6 +127,8 @@ pub struct Listener {
     pub reuseport: bool,
     /// A PROXY protocol header is required.
     pub proxy_protocol: bool,
+    /// Clear text may be HTTP/2 as well (prior knowledge).
+    pub h2c: bool,
 }
 
 /// A `[[site]]`.

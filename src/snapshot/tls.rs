@@ -156,7 +156,7 @@ impl ServerTls {
                 config
             }
         };
-        config.alpn_protocols = alpn();
+        config.alpn_protocols = spoken();
         Ok(Self {
             config: Arc::new(config),
             certificates,
@@ -199,7 +199,7 @@ impl ClientTls {
                 builder.with_client_cert_resolver(Arc::new(own))
             }
         };
-        config.alpn_protocols = alpn();
+        config.alpn_protocols = asked();
         config.resumption = Resumption::in_memory_sessions(SESSIONS_REMEMBERED);
         Ok(Self {
             config: Arc::new(config),
@@ -380,8 +380,13 @@ fn roots(authorities: Vec<CertificateDer<'static>>) -> Result<RootCertStore, Tls
     Ok(roots)
 }
 
-/// What is spoken inside TLS. Offering `h2` here is the switch for HTTP/2, once connections can serve it.
-fn alpn() -> Vec<Vec<u8>> {
+/// What clients may choose inside TLS (RFC 7301), ours first.
+fn spoken() -> Vec<Vec<u8>> {
+    vec![b"h2".to_vec(), b"http/1.1".to_vec()]
+}
+
+/// What is spoken with upstreams inside TLS.
+fn asked() -> Vec<Vec<u8>> {
     vec![b"http/1.1".to_vec()]
 }
 

@@ -52,13 +52,14 @@ pub struct ClientBody {
     tally: Rc<Tally>,
     client_patience: Duration,
     upstream_patience: Duration,
+    ended: Cell<bool>,
 }
 
 impl ClientBody {
     /// Wraps what hyper read. `limit` is in bytes; `client_patience` bounds the wait between two reads, `upstream_patience` the
     /// time the upstream may take over a piece.
     #[must_use]
-    pub const fn new(
+    pub fn new(
         incoming: Incoming,
         limit: u64,
         clock: Rc<Clock>,
@@ -66,6 +67,7 @@ impl ClientBody {
         client_patience: Duration,
         upstream_patience: Duration,
     ) -> Self {
+        clock.begin_upload();
         Self {
             incoming,
             limit,
@@ -73,6 +75,7 @@ impl ClientBody {
             tally,
             client_patience,
             upstream_patience,
+            ended: Cell::new(false),
         }
     }
 
@@ -83,9 +86,23 @@ impl ClientBody {
         }
     }
 
+    /// Nothing more is wanted of the client.
+    fn end(&self) {
+        // Whoever drops a body that was read to its end must not speak for the next request's.
+        if !self.ended.replace(true) {
+            self.clock.end_upload();
+        }
+    }
+
     fn fail(&self, failure: Failure) -> BodyError {
         self.tally.failure.set(Some(failure));
         BodyError(failure)
+    }
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -156,12 +173,14 @@ impl ClientBody {
                 // Trailers end here: the body is complete.
                 Err(_trailers) => {
                     self.tally.complete.set(true);
+                    self.end();
                     Poll::Ready(None)
                 }
             },
             Some(Err(_broken)) => Poll::Ready(Some(Err(self.fail(Failure::BodyBroken)))),
             None => {
                 self.tally.complete.set(true);
+                self.end();
                 Poll::Ready(None)
             }
         }

@@ -40,6 +40,7 @@ pub struct Clock {
     expired: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     requests: Cell<u64>,
+    uploading: Cell<bool>,
 }
 
 impl Clock {
@@ -53,6 +54,7 @@ impl Clock {
             expired: Cell::new(false),
             waker: RefCell::new(None),
             requests: Cell::new(0),
+            uploading: Cell::new(false),
         }
     }
 
@@ -79,6 +81,27 @@ impl Clock {
     #[must_use]
     pub const fn idle_until(&self) -> Instant {
         self.idle_until.get()
+    }
+
+    /// Lets a connection that idles only by name stay as it is until its idle time is over.
+    pub fn stay(&self) {
+        self.deadline.set(self.idle_until.get());
+    }
+
+    /// A request body begins to stream. It may outlive the answer.
+    pub(super) fn begin_upload(&self) {
+        self.uploading.set(true);
+    }
+
+    /// The request body has been read, or nobody wants the rest of it.
+    pub(super) fn end_upload(&self) {
+        self.uploading.set(false);
+    }
+
+    /// Whether what the client sends is a request body that somebody still reads.
+    #[must_use]
+    pub const fn uploading(&self) -> bool {
+        self.uploading.get()
     }
 
     /// The phase now.
@@ -147,6 +170,7 @@ impl Clock {
             self.expired.set(false);
             return Poll::Ready(Ok(output));
         }
+        self.attach(cx.waker());
         if self.expired.take() {
             Poll::Ready(Err(Expired))
         } else {

@@ -51,11 +51,11 @@ impl AsyncWrite for UpstreamIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        each!(self, io => Pin::new(io).poll_write(cx, buf))
+        each!(self, io => patient(Pin::new(io).poll_write(cx, buf)))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, io => Pin::new(io).poll_flush(cx))
+        each!(self, io => patient(Pin::new(io).poll_flush(cx)))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -67,7 +67,7 @@ impl AsyncWrite for UpstreamIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        each!(self, io => Pin::new(io).poll_write_vectored(cx, bufs))
+        each!(self, io => patient(Pin::new(io).poll_write_vectored(cx, bufs)))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -78,4 +78,23 @@ impl AsyncWrite for UpstreamIo {
             Self::Demo(io) => io.is_write_vectored(),
         }
     }
+}
+
+/// A server may answer and close before it has read the whole request (RFC 9112 §9.6: a 413, for example). Writing then fails,
+/// and hyper would end the connection with its answer unread. So a peer that takes no more is only waited for: reading brings
+/// its answer, or the same end.
+fn patient<T>(written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    match written {
+        Poll::Ready(Err(error)) if gone(&error) => Poll::Pending,
+        other @ (Poll::Ready(_) | Poll::Pending) => other,
+    }
+}
+
+fn gone(error: &io::Error) -> bool {
+    [
+        io::ErrorKind::BrokenPipe,
+        io::ErrorKind::ConnectionReset,
+        io::ErrorKind::ConnectionAborted,
+    ]
+    .contains(&error.kind())
 }

@@ -388,6 +388,25 @@ fn client_that_leaves_first_is_499() {
     );
 }
 
+/// hyper takes a closed sending side for a client that has left.
+#[test]
+fn request_of_a_client_that_closes_behind_it_has_its_line() {
+    let origin = Origin::start();
+    let gate = Gate::start(&config(&origin));
+    for number in 0..20 {
+        let mut client = gate.connect();
+        client.send(request("GET /x", &[], b""));
+        client.half_close();
+        drop(client.try_response("GET", Duration::from_secs(5)));
+        let lines = gate.log(number + 1);
+        assert_eq!(lines.len(), number + 1, "one line each");
+        let line = &lines[number];
+        assert_eq!(word(line, "url.path"), "/x", "{line}");
+        let status = line["http.response.status_code"].as_u64().unwrap();
+        assert!([200, 499].contains(&status), "{line}");
+    }
+}
+
 #[test]
 fn line_is_written_when_the_body_has_ended() {
     let origin = Origin::scripted(|exchange| {

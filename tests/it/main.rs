@@ -16,10 +16,13 @@
 mod support;
 
 mod address;
+mod admin;
 mod conformance;
 mod denial;
 mod fields;
 mod golden;
+mod h2;
+mod hostile;
 mod http1;
 mod identity;
 mod limits;
@@ -30,3 +33,4 @@ mod reload;
 mod resilience;
 mod routing;
 mod tls;
+mod verbs;

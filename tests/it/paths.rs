@@ -122,3 +122,26 @@ fn absolute_form_goes_up_as_origin_form() {
         );
     }
 }
+
+/// `path_reading = "strict"`: a site whose application reads paths exactly loses no spelling to the lenient reading.
+#[test]
+fn strict_site_is_judged_by_the_strict_reading() {
+    let origin = Origin::start();
+    let deny = "  [[site.deny]]\n  name = \"admin-path\"\n  path = \"/admin/**\"\n";
+    for (reading, status) in [("lenient", 400), ("strict", 200)] {
+        let gate = Gate::start(&format!(
+            "{}path_reading = \"{reading}\"\n{deny}",
+            open(&origin)
+        ));
+        for target in ["/ADMIN", "/admin;x", "//admin", "/admin."] {
+            let response = gate.connect().ask(&format!("GET {target}"), &[]);
+            assert_eq!(response.status, status, "{reading}: {target}");
+        }
+        for target in ["/admin", "/%61dmin"] {
+            gate.connect().ask(&format!("GET {target}"), &[]).is(403);
+        }
+        for target in ["/x/../admin", "/x/%2e%2e/admin", "/admin%00"] {
+            gate.connect().ask(&format!("GET {target}"), &[]).is(400);
+        }
+    }
+}

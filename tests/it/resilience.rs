@@ -278,6 +278,26 @@ fn broken_origins_get_their_status_and_never_403() {
 }
 
 #[test]
+fn route_may_be_less_patient_than_its_upstream() {
+    let origin = Origin::scripted(|exchange| {
+        exchange.wait_for_close();
+        Then::Close
+    });
+    let config = open(&origin).replace("1500ms", "30s").replace(
+        "allow = \"anyone\"\n",
+        "  [[site.route]]\n  path = \"/quick/**\"\n  allow = \"anyone\"\n  response_timeout = \"500ms\"\n",
+    );
+    let gate = Gate::start(&config);
+    let start = Instant::now();
+    gate.connect().ask("GET /quick", &[]).is(504);
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
 fn origin_that_is_down_is_a_gateway_error_at_once() {
     let (origin, down) = (Origin::start(), Refusing::new());
     let config = open(&origin).replace(

@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::config::nearest::nearest;
 use crate::config::{Context, Diagnostic, Node, Span, Table};
 use crate::snapshot::log::{
     AccessLog, COMBINED, COMBINED_DECISION, Destination, Format, InvalidTemplate, Lines, Privacy,
@@ -268,35 +269,6 @@ fn may_write(found: &Metadata) -> bool {
         0o002
     };
     found.mode() & bit != 0
-}
-
-/// The candidate within two edits, or a third of the word.
-fn nearest<'n>(word: &str, candidates: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    let scored = candidates.map(|name| (distance(word, name), name));
-    let (edits, name) = scored.min_by_key(|(edits, _)| *edits)?;
-    (edits <= (word.len() / 3).clamp(1, 3)).then_some(name)
-}
-
-/// Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut left = i + 1;
-        let mut corner = i;
-        for (j, y) in b.chars().enumerate() {
-            let above = row.get(j + 1).copied().unwrap_or(usize::MAX);
-            let best = (left + 1).min(above + 1).min(corner + usize::from(x != y));
-            corner = above;
-            if let Some(cell) = row.get_mut(j) {
-                *cell = left;
-            }
-            left = best;
-        }
-        if let Some(cell) = row.last_mut() {
-            *cell = left;
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 const FORMATS: &[&str] = &["json", "combined", "combined+decision"];

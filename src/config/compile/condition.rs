@@ -54,6 +54,8 @@ pub(super) struct Terms<'t> {
     reserved: BTreeSet<String>,
     provides: GeoFacts,
     addresses: BTreeMap<Vec<IpNet>, SetId>,
+    /// By the name of a set that stands alone: many rules name the same large one.
+    alone: BTreeMap<String, AddressTest>,
     /// The address sets by number.
     pub(super) sets: Vec<Vec<IpNet>>,
     /// The roles.
@@ -96,6 +98,7 @@ impl<'t> Terms<'t> {
             reserved: reserved(root),
             provides,
             addresses: BTreeMap::new(),
+            alone: BTreeMap::new(),
             sets: Vec::new(),
             roles,
         }
@@ -294,6 +297,22 @@ impl<'t> Terms<'t> {
     }
 
     fn address(&mut self, node: &Node, cx: &mut Context) -> AddressTest {
+        let mut items = node.many();
+        let name = items.next().and_then(Node::as_str);
+        let name = name.filter(|text| text.starts_with('@') && items.next().is_none());
+        if let Some(known) = name.and_then(|name| self.alone.get(name)) {
+            return *known;
+        }
+        let before = cx.report.diagnostics.len();
+        let test = self.address_of(node, cx);
+        // A name that gave a finding gives it wherever it stands.
+        if let Some(name) = name.filter(|_| before == cx.report.diagnostics.len()) {
+            self.alone.insert(name.to_owned(), test);
+        }
+        test
+    }
+
+    fn address_of(&mut self, node: &Node, cx: &mut Context) -> AddressTest {
         let mut found = self.networks.values(node, cx);
         found.nets.sort_unstable();
         found.nets.dedup();

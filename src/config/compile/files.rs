@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
-use std::time::Duration;
 
 use crate::config::context::Context;
 use crate::config::diagnostic::Diagnostic;
@@ -55,20 +54,6 @@ pub(crate) fn read_text(cx: &mut Context, span: Span, written: &str, what: &str)
             None
         }
     }
-}
-
-/// A duration such as `60s` or `5min`.
-pub(crate) fn seconds(written: &str) -> Option<Duration> {
-    let digits = written.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = written.split_at_checked(digits)?;
-    let number: u64 = number.parse().ok()?;
-    Some(match unit.trim() {
-        "ms" => Duration::from_millis(number),
-        "s" => Duration::from_secs(number),
-        "m" | "min" => Duration::from_secs(number.checked_mul(60)?),
-        "h" => Duration::from_secs(number.checked_mul(3600)?),
-        _ => return None,
-    })
 }
 
 /// An error of the system in the words of our messages.

@@ -35,6 +35,14 @@ pub(super) fn compile(root: &Table, cx: &mut Context) -> Vec<Arc<Listener>> {
             let finding = Diagnostic::warning("nobody-trusted", node.span, message);
             cx.say(finding.help("name the balancers in `[client] trusted_proxies`"));
         }
+        let h2c = table
+            .entry("h2c")
+            .filter(|entry| entry.node.as_bool() == Some(true));
+        if let (Some(entry), Some(_)) = (h2c, table.table("tls")) {
+            let message = "`h2c` is HTTP/2 without TLS, and this listener has `tls`";
+            let finding = Diagnostic::error("h2c-with-tls", entry.key_span, message);
+            cx.say(finding.help("remove `h2c`: over TLS clients choose HTTP/2 by themselves"));
+        }
         let Some(node) = table.get("address") else {
             continue;
         };
@@ -57,6 +65,7 @@ pub(super) fn compile(root: &Table, cx: &mut Context) -> Vec<Arc<Listener>> {
             redirect_https: redirect_https.is_some(),
             reuseport: table.bool("reuseport").unwrap_or(false),
             proxy_protocol: introduced.is_some(),
+            h2c: h2c.is_some(),
         }));
     }
     if root.tables("listener").next().is_none() {
@@ -81,7 +90,8 @@ fn nobody_trusted(root: &Table) -> bool {
         .is_none_or(|client| client.many("trusted_proxies").next().is_none())
 }
 
-fn address(node: &Node, cx: &mut Context) -> Option<SocketAddr> {
+/// An address with its port, or a finding.
+pub(super) fn address(node: &Node, cx: &mut Context) -> Option<SocketAddr> {
     let text = node.as_str()?;
     if let Ok(address) = text.parse() {
         return Some(address);

@@ -447,12 +447,12 @@ fn a_test_that_does_not_hold_is_a_finding() {
     assert_eq!(
         found,
         [
+            ("bad-test", Severity::Error, "`x` is not an address"),
             (
                 "test-failed",
                 Severity::Finding,
                 "test `t`: expected 403 by rule `r`, got 200 by rule `a/**#1`"
             ),
-            ("bad-test", Severity::Error, "`x` is not an address"),
         ]
     );
 }

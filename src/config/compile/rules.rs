@@ -7,7 +7,7 @@
 //! Codes: `duplicate-rule`, `duplicate-route`, `equal-lenient-routes`, `bad-reason`, `empty-allow`, `user-without-auth`,
 //! `spoofable`, and those of `condition`.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::condition::{Stands, Terms, is_condition};
@@ -16,37 +16,43 @@ use super::value::{host, pattern};
 use crate::config::node::{Entry, Node, Span, Table, Value};
 use crate::config::{Context, Diagnostic};
 use crate::policy::draft::{Allow, Deny, Draft, Grant, PathReading, Route, SignIn, Site};
-use crate::policy::pattern::Pattern;
+use crate::policy::pattern::{Pattern, Shape};
 use crate::policy::{Policy, Refusal, RefusalId, RefusalStatus, RuleId, RuleInfo, RuleKind};
 use crate::value::reason::Reason;
 use crate::value::region::GeoFacts;
 
 /// Compiles the policy. `provides` are the facts that the databases can tell.
 pub fn compile(root: &Table, provides: GeoFacts, cx: &mut Context) -> Policy {
+    Policy::new(draft(root, provides, cx))
+}
+
+/// The policy before its indexes are built: what `test --mutate` changes, one rule at a time.
+pub(crate) fn draft(root: &Table, provides: GeoFacts, cx: &mut Context) -> Draft {
     let mut book = Book {
         root,
         terms: Terms::compile(root, provides, cx),
         rules: Vec::new(),
         refusals: vec![Refusal::default()],
+        known: HashMap::from_iter([(Refusal::default(), FORBIDDEN)]),
     };
     let everywhere = Scope {
         name: String::new(),
         sources: most_sources(root),
     };
-    let mut names = BTreeMap::new();
+    let mut names = Names::default();
     let denies = book.denies(root, &everywhere, &mut names, cx);
     let sites = root
         .tables("site")
         .map(|site| book.site(site, cx))
         .collect();
-    Policy::new(Draft {
+    Draft {
         rules: book.rules,
         refusals: book.refusals,
         denies,
         sites,
         addresses: book.terms.sets,
         roles: book.terms.roles,
-    })
+    }
 }
 
 /// The rules and refusals so far.
@@ -56,6 +62,8 @@ struct Book<'t> {
     rules: Vec<RuleInfo>,
     /// INVARIANT: the first is the default, [`FORBIDDEN`].
     refusals: Vec<Refusal>,
+    /// The numbers of refusals that were met.
+    known: HashMap<Refusal, RefusalId, foldhash::fast::RandomState>,
 }
 
 /// The refusal of a route without `otherwise`.
@@ -70,7 +78,7 @@ struct Scope {
 }
 
 /// Rule names in a scope and where they were first written.
-type Names = BTreeMap<String, Span>;
+type Names = HashMap<Arc<str>, Span, foldhash::fast::RandomState>;
 
 fn most_sources(root: &Table) -> usize {
     let sites = root.tables("site");
@@ -92,15 +100,14 @@ impl Book<'_> {
             name: name.unwrap_or_default().to_owned(),
             sources: table.many("identity").count(),
         };
-        let mut names = Names::new();
+        let mut names = Names::default();
         let denies = self.denies(table, &scope, &mut names, cx);
         let mut routes: Vec<Route> = Vec::new();
-        let mut written: Vec<(Pattern, Span)> = Vec::new();
+        let mut written = Written::default();
         for route in table.tables("route") {
             let compiled = self.route(route, &scope, &mut names, cx);
             if let (Some(read), Some(node)) = (&compiled.pattern, route.get("path")) {
-                compare(read, node.span, &written, cx);
-                written.push((read.clone(), node.span));
+                compare(read, node.span, &mut written, cx);
             }
             routes.push(compiled);
         }
@@ -278,10 +285,11 @@ impl Book<'_> {
             link: table.str("link").map(Arc::from),
             upgrade_url: table.str("upgrade_url").map(Arc::from),
         };
-        if let Some(known) = self.refusals.iter().position(|known| *known == refusal) {
-            return RefusalId(u32::try_from(known).unwrap_or(u32::MAX));
+        if let Some(known) = self.known.get(&refusal) {
+            return *known;
         }
         let id = RefusalId(u32::try_from(self.refusals.len()).unwrap_or(u32::MAX));
+        self.known.insert(refusal.clone(), id);
         self.refusals.push(refusal);
         id
     }
@@ -296,21 +304,28 @@ fn claim_name(name: &str, at: Span, names: &mut Names, cx: &mut Context) -> Arc<
             cx.say(finding.related(*first, "first written here"));
         }
         None => {
-            names.insert(name.to_owned(), at);
+            let name: Arc<str> = Arc::from(name);
+            names.insert(Arc::clone(&name), at);
+            return name;
         }
     }
     Arc::from(name)
 }
 
+/// The routes of a site so far, by both readings of their patterns.
+#[derive(Default)]
+struct Written {
+    strict: HashMap<Shape, Span, foldhash::fast::RandomState>,
+    lenient: HashMap<Shape, (Arc<str>, Span), foldhash::fast::RandomState>,
+}
+
 /// Reports a route whose pattern another route of the site has.
-fn compare(read: &Pattern, at: Span, written: &[(Pattern, Span)], cx: &mut Context) {
-    if let Some((_, first)) = written.iter().find(|(other, _)| other.same(read)) {
+fn compare(read: &Pattern, at: Span, written: &mut Written, cx: &mut Context) {
+    if let Some(first) = written.strict.get(read.strict()) {
         let message = format!("route `{read}` is written twice");
         let finding = Diagnostic::error("duplicate-route", at, message);
         cx.say(finding.related(*first, "first written here"));
-    } else if let Some((other, first)) =
-        written.iter().find(|(other, _)| other.same_leniently(read))
-    {
+    } else if let Some((other, first)) = written.lenient.get(read.lenient()) {
         let message = format!(
             "routes `{read}` and `{other}` are the same to an upstream that reads paths leniently"
         );
@@ -319,6 +334,10 @@ fn compare(read: &Pattern, at: Span, written: &[(Pattern, Span)], cx: &mut Conte
             "requests for either would be refused as ambiguous; name one of them, or put the conditions of both into one route",
         ));
     }
+    let strict = written.strict.entry(read.strict().clone());
+    strict.or_insert(at);
+    let lenient = written.lenient.entry(read.lenient().clone());
+    lenient.or_insert_with(|| (Arc::clone(read.words()), at));
 }
 
 /// Reports a `user` that two sources could vouch for.

@@ -1,9 +1,11 @@
 //! `[server]`, `[server.limits]` and `[admin]`.
 
-use super::{duration, number, size};
-use crate::config::node::Table;
+use std::net::SocketAddr;
+
+use super::{duration, listener, number, size};
+use crate::config::node::{Node, Table};
 use crate::config::{Context, Diagnostic, defaults};
-use crate::snapshot::{Admin, Limits, Server};
+use crate::snapshot::{Admin, Limits, Server, Token};
 
 /// Compiles `[server]`.
 pub(super) fn compile(table: Option<&Table>, cx: &mut Context) -> Server {
@@ -47,13 +49,47 @@ fn limits(table: &Table) -> Limits {
 }
 
 /// Compiles `[admin]`.
-pub(super) fn admin(table: Option<&Table>, cx: &Context) -> Admin {
+pub(super) fn admin(table: Option<&Table>, cx: &mut Context) -> Admin {
     let written = table.and_then(|table| table.get("socket"));
     let socket = written.and_then(|node| Some(cx.path(node.span, node.as_str()?)));
     Admin {
         socket_written: socket.is_some(),
         socket: socket.unwrap_or_else(defaults::admin_socket),
-        address: None,
-        token: None,
+        address: address(table, cx),
+        token: table
+            .and_then(|table| table.get("token"))
+            .and_then(|node| token(node, cx)),
     }
 }
+
+/// The TCP address. Where no token is asked, only this machine may reach it.
+fn address(table: Option<&Table>, cx: &mut Context) -> Option<SocketAddr> {
+    let table = table?;
+    let node = table.get("address")?;
+    let address = listener::address(node, cx)?;
+    if table.get("token").is_none() && !address.ip().to_canonical().is_loopback() {
+        let message = format!("without a `token` anybody who reaches `{address}` is an operator");
+        let finding = Diagnostic::error("admin-without-token", node.span, message);
+        cx.say(finding.help(
+            "write `token = \"${file:admin.token}\"` beside it, or an address such as `127.0.0.1:9403`",
+        ));
+    }
+    Some(address)
+}
+
+/// A token that can be sent and not be guessed. It is never repeated in a finding.
+fn token(node: &Node, cx: &mut Context) -> Option<Token> {
+    let text = node.as_str()?;
+    if text.len() >= TOKEN_BYTES_MIN && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Some(Token::new(text));
+    }
+    let message = format!(
+        "`token` must have at least {TOKEN_BYTES_MIN} characters, letters, digits and signs only"
+    );
+    let finding = Diagnostic::error("invalid-value", node.span, message);
+    cx.say(finding.help("`openssl rand -hex 32` makes a good one"));
+    None
+}
+
+/// 16 random hex digits are 64 bits: out of reach for guessing over a network.
+const TOKEN_BYTES_MIN: usize = 16;

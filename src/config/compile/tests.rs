@@ -1,7 +1,7 @@
 //! `[[test]]` and `[[site.test]]`: the policy's own tests, run on the policy as compiled.
 //!
-//! A test that does not hold is a finding `test-failed`; the configuration can be used all the same. Codes: `test-failed`,
-//! `bad-test`.
+//! A test that does not hold is a finding `test-failed`. The configuration compiles all the same, so that `explain` and
+//! `test` can show why; `run` and a reload refuse it (see [`crate::reload::instance`]). Codes: `test-failed`, `bad-test`.
 //!
 //! What a request does not say is plain: `GET`, from 198.51.100.7, over TLS 1.3, at the time of the load, no country on
 //! record, no credential. A `dns:` name that has not been resolved has no addresses here.
@@ -18,98 +18,153 @@ use crate::config::node::{Node, Span, Table, Value};
 use crate::config::{Context, Diagnostic};
 use crate::policy::facts::{Scheme, TlsFacts, TlsVersion};
 use crate::policy::simulate::{self, Asked, Caller, Outcome};
-use crate::policy::{Place, Policy, Verdict};
+use crate::policy::{Place, Policy, RuleId, Verdict};
 use crate::value::country::{Continent, Country, Subdivision};
 use crate::value::host::Authority;
 use crate::value::path;
 use crate::value::principal::Principal;
 use crate::value::region::{Anonymizers, GeoFacts, Region};
 
-/// Runs every test and adds a finding for each that does not hold. How many there were.
-pub fn run(root: &Table, policy: &Policy, cx: &mut Context) -> usize {
-    let mut count = 0;
-    for test in root.tables("test") {
-        count += 1;
-        one(test, None, root, policy, cx);
-    }
-    for site in root.tables("site") {
-        for test in site.tables("test") {
-            count += 1;
-            one(test, Some(site), root, policy, cx);
-        }
-    }
-    count
+/// A test as read: a request, and what is expected of it.
+#[derive(Debug)]
+pub struct Case {
+    /// Its name.
+    pub name: String,
+    /// Where its expectation is written.
+    pub span: Span,
+    asked: Asked,
+    wanted: Wanted,
 }
 
-fn one(test: &Table, site: Option<&Table>, root: &Table, policy: &Policy, cx: &mut Context) {
-    let (Some(request), Some(expect)) = (test.table("request"), test.table("expect")) else {
-        return;
-    };
-    let Some(asked) = asked(request, site, root, cx) else {
-        return;
-    };
-    let outcome = simulate::judge(policy, &asked);
-    let got = Got::of(&outcome, policy, root, &asked);
-    let wanted = Wanted::read(expect);
-    if wanted.holds(&got) {
-        return;
+/// What came of a test.
+#[derive(Debug)]
+pub struct Ran {
+    /// Whether everything expected came true.
+    pub holds: bool,
+    /// What was expected: ``451 by rule `x` ``.
+    pub expected: String,
+    /// What came instead, in the same words.
+    pub got: String,
+    /// The rule that decided.
+    pub rule: Option<RuleId>,
+    /// Where the request belongs; none where its path could not be read.
+    pub place: Option<Place>,
+}
+
+/// Runs every test and adds a finding for each that does not hold. How many there were.
+pub fn run(root: &Table, policy: &Policy, cx: &mut Context) -> usize {
+    for case in read_all(root, cx) {
+        let ran = case.run(root, policy);
+        if ran.holds {
+            continue;
+        }
+        let message = format!(
+            "test `{}`: expected {}, got {}",
+            case.name, ran.expected, ran.got
+        );
+        let finding = Diagnostic::finding(FAILED, case.span, message);
+        cx.say(match ran.rule {
+            Some(rule) => finding.help(format!(
+                "decided by the rule at {}",
+                policy.rule(rule).source
+            )),
+            None => finding,
+        });
     }
-    let name = test.str("name").unwrap_or_default();
-    let message = format!(
-        "test `{name}`: expected {}, got {}",
-        wanted.told(),
-        got.told()
-    );
-    let finding = Diagnostic::finding("test-failed", expect.span, message);
-    cx.say(match got.rule {
-        Some(rule) => finding.help(format!(
-            "decided by the rule at {}",
-            policy.rule(rule).source
-        )),
-        None => finding,
-    });
+    written(root).count()
+}
+
+/// Reads every test. One that cannot be read is reported and left out.
+pub fn read_all(root: &Table, cx: &mut Context) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (site, test) in written(root) {
+        let (Some(request), Some(expect)) = (test.table("request"), test.table("expect")) else {
+            continue;
+        };
+        let Some(asked) = asked(request, site, root, cx) else {
+            continue;
+        };
+        cases.push(Case {
+            name: test.str("name").unwrap_or_default().to_owned(),
+            span: expect.span,
+            asked,
+            wanted: Wanted::read(expect),
+        });
+    }
+    cases
+}
+
+/// The code of a test that does not hold.
+pub const FAILED: &str = "test-failed";
+
+/// The global tests, then those of each site.
+fn written(root: &Table) -> impl Iterator<Item = (Option<&Table>, &Table)> {
+    let of_sites = root
+        .tables("site")
+        .flat_map(|site| site.tables("test").map(move |test| (Some(site), test)));
+    root.tables("test").map(|test| (None, test)).chain(of_sites)
+}
+
+impl Case {
+    /// Judges the request by a policy. `root` is what the policy was compiled from: it has the answers of routes.
+    #[must_use]
+    pub fn run(&self, root: &Table, policy: &Policy) -> Ran {
+        let outcome = simulate::judge(policy, &self.asked);
+        let got = Got::of(&outcome, policy, root, &self.asked);
+        Ran {
+            holds: self.wanted.holds(&got),
+            expected: self.wanted.told(),
+            got: got.told(),
+            rule: got.rule,
+            place: match outcome {
+                Outcome::Judged { place, .. } => Some(place),
+                Outcome::Malformed(_) | Outcome::Ambiguous => None,
+            },
+        }
+    }
 }
 
 /// What a test expects.
-struct Wanted<'t> {
+#[derive(Debug)]
+struct Wanted {
     status: Option<u16>,
-    rule: Option<&'t str>,
-    reason: Option<&'t str>,
-    location: Option<&'t str>,
+    rule: Option<String>,
+    reason: Option<String>,
+    location: Option<String>,
 }
 
-impl<'t> Wanted<'t> {
-    fn read(expect: &'t Table) -> Self {
+impl Wanted {
+    fn read(expect: &Table) -> Self {
         let status = match expect.get("status").map(|node| &node.value) {
             Some(Value::Integer(status)) => u16::try_from(*status).ok(),
             Some(Value::String(word)) if word == "close" => Some(CLOSED),
             Some(_) | None => None,
         };
+        let text = |key: &str| expect.str(key).map(str::to_owned);
         Self {
             status,
-            rule: expect.str("rule"),
-            reason: expect.str("reason"),
-            location: expect.str("location"),
+            rule: text("rule"),
+            reason: text("reason"),
+            location: text("location"),
         }
     }
 
     fn holds(&self, got: &Got<'_>) -> bool {
+        let as_wanted = |wanted: &Option<String>, got: Option<&str>| {
+            wanted.as_deref().is_none_or(|wanted| Some(wanted) == got)
+        };
         self.status.is_none_or(|status| status == got.status)
-            && self.rule.is_none_or(|rule| Some(rule) == got.name)
-            && self
-                .reason
-                .is_none_or(|reason| Some(reason) == got.reason.as_deref())
-            && self
-                .location
-                .is_none_or(|to| Some(to) == got.location.as_deref())
+            && as_wanted(&self.rule, got.name)
+            && as_wanted(&self.reason, got.reason.as_deref())
+            && as_wanted(&self.location, got.location.as_deref())
     }
 
     fn told(&self) -> String {
         told(
             self.status.unwrap_or_default(),
-            self.reason,
-            self.rule,
-            self.location,
+            self.reason.as_deref(),
+            self.rule.as_deref(),
+            self.location.as_deref(),
         )
     }
 }
@@ -117,7 +172,7 @@ impl<'t> Wanted<'t> {
 /// What came of a request.
 struct Got<'p> {
     status: u16,
-    rule: Option<crate::policy::RuleId>,
+    rule: Option<RuleId>,
     name: Option<&'p str>,
     reason: Option<String>,
     location: Option<String>,
@@ -175,7 +230,7 @@ fn told(status: u16, reason: Option<&str>, rule: Option<&str>, location: Option<
 }
 
 /// What an allowed request is answered: 200 stands for the upstream's answer.
-fn answer(root: &Table, place: Place, asked: &Asked) -> (u16, Option<String>) {
+pub(crate) fn answer(root: &Table, place: Place, asked: &Asked) -> (u16, Option<String>) {
     let at = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     let site = place
         .site
@@ -227,12 +282,7 @@ fn asked(request: &Table, site: Option<&Table>, root: &Table, cx: &mut Context) 
     let first = site.and_then(|site| site.many("host").next());
     let host = request.get("host").or(first)?;
     let host = read(host, "a host", cx, |text| {
-        // A wildcard is asked for by a name below it.
-        let name = match text.strip_prefix("*.") {
-            Some(parent) => format!("any.{parent}"),
-            None if text == "*" => "any.example".to_owned(),
-            None => text.to_owned(),
-        };
+        let name = host_for(text);
         Authority::read(&name)
             .ok()
             .map(|authority| authority.host.into_owned())
@@ -285,8 +335,17 @@ fn asked(request: &Table, site: Option<&Table>, root: &Table, cx: &mut Context) 
     })
 }
 
+/// A host that a host pattern means: a wildcard is asked for by a name below it.
+pub(crate) fn host_for(pattern: &str) -> String {
+    match pattern.strip_prefix("*.") {
+        Some(parent) => format!("any.{parent}"),
+        None if pattern == "*" => "any.example".to_owned(),
+        None => pattern.to_owned(),
+    }
+}
+
 /// TEST-NET-2 (RFC 5737).
-const DEFAULT_CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 7));
+pub(crate) const DEFAULT_CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 7));
 
 fn read<V>(
     node: &Node,

@@ -247,10 +247,16 @@ static ADMIN: Section = Section {
             "\"/run/portcullis/admin.sock\"",
             "a Unix socket, mode 0660; `admin.sock` in the working folder where /run/portcullis does not exist",
         ),
-        Key::optional("address", Kind::Text, "a TCP address besides")
-            .not_yet("the admin listener on TCP"),
-        Key::optional("token", Kind::Text, "asked of callers on TCP")
-            .not_yet("the admin listener on TCP"),
+        Key::optional(
+            "address",
+            Kind::Text,
+            "a TCP address besides; without `token` a loopback address, and for reading only",
+        ),
+        Key::optional(
+            "token",
+            Kind::Text,
+            "asked of callers on TCP for everything but /livez, /readyz and /metrics (`${file:…}` keeps it out of this file)",
+        ),
     ]],
 };
 

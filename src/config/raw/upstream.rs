@@ -220,8 +220,12 @@ pub(super) static LISTENER: Section = Section {
             "false",
             "answer every request with a redirect to its https form",
         ),
-        Key::default("h2c", Kind::Boolean, "false", "HTTP/2 without TLS")
-            .not_yet("HTTP/2 without TLS"),
+        Key::default(
+            "h2c",
+            Kind::Boolean,
+            "false",
+            "without `tls`, clients may speak HTTP/2 as well, as some balancers do",
+        ),
         Key::default("http3", Kind::Boolean, "false", "HTTP/3 on the same port").not_yet("HTTP/3"),
         Key::default("reuseport", Kind::Boolean, "false", "one socket per worker"),
     ]],

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::Version;
 
-use super::{Formatter, clock, country, end, escape, number, redact, subdivision, unpadded};
+use super::{Formatter, asn, clock, country, end, escape, number, redact, subdivision, unpadded};
 use crate::observe::record::{Record, UpstreamPart};
 use crate::policy::facts::TlsVersion;
 use crate::snapshot::log::AccessLog;
@@ -175,7 +175,7 @@ fn geography(record: &Record, out: &mut Vec<u8>) {
     if let Some(subdivision) = subdivision(region, record.region_facts) {
         text(out, "geo.region.iso_code", unpadded(&subdivision));
     }
-    if let Some(asn) = region.asn {
+    if let Some(asn) = asn(region, record.region_facts) {
         integer(out, "client.as.number", asn);
     }
 }

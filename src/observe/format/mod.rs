@@ -12,6 +12,8 @@ mod template;
 #[cfg(test)]
 mod tests;
 
+pub(super) use redact::query as redact_query;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -69,9 +71,9 @@ fn end(record: &Record) -> Timestamp {
         .unwrap_or(record.started)
 }
 
-/// The country: its code; `unlisted` where the database has none and rules look; nothing where it was not looked up.
+/// The country: its code; `unlisted` where the database has none; nothing where no rule reads countries.
 fn country(region: &Region, read: GeoFacts) -> Option<[u8; 8]> {
-    match region.country {
+    match region.country.filter(|_| read.contains(GeoFacts::COUNTRY)) {
         Some(country) => {
             let [a, b] = country.0;
             Some([a, b, 0, 0, 0, 0, 0, 0])
@@ -80,16 +82,21 @@ fn country(region: &Region, read: GeoFacts) -> Option<[u8; 8]> {
     }
 }
 
-/// The largest subdivision, as `US-CA`.
+/// The largest subdivision, as `US-CA`; as with countries.
 fn subdivision(region: &Region, read: GeoFacts) -> Option<[u8; 8]> {
     let [largest, _] = region.subdivisions;
-    match largest {
+    match largest.filter(|_| read.contains(GeoFacts::SUBDIVISION)) {
         Some(subdivision) => {
             let ([a, b], [c, d, e]) = (subdivision.country, subdivision.part);
             Some([a, b, b'-', c, d, e, 0, 0])
         }
         None => unlisted(region, read, GeoFacts::SUBDIVISION),
     }
+}
+
+/// The autonomous system; nothing where there is none or no rule reads them.
+fn asn(region: &Region, read: GeoFacts) -> Option<u32> {
+    region.asn.filter(|_| read.contains(GeoFacts::ASN))
 }
 
 fn unlisted(region: &Region, read: GeoFacts, fact: GeoFacts) -> Option<[u8; 8]> {

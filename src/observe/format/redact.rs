@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use crate::snapshot::log::Redaction;
 
 /// A query without the values of secret keys. Borrowed where it has none.
-pub(super) fn query<'q>(query: &'q [u8], redaction: &Redaction) -> Cow<'q, [u8]> {
+pub(in crate::observe) fn query<'q>(query: &'q [u8], redaction: &Redaction) -> Cow<'q, [u8]> {
     if redaction.is_empty() || !query.contains(&b'=') {
         return Cow::Borrowed(query);
     }

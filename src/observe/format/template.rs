@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::Version;
 
-use super::{Formatter, clock, country, end, escape, number, redact, subdivision, unpadded};
+use super::{Formatter, asn, clock, country, end, escape, number, redact, subdivision, unpadded};
 use crate::observe::record::Record;
 use crate::policy::facts::TlsVersion;
 use crate::snapshot::log::{AccessLog, Piece, Template, Variable};
@@ -150,7 +150,8 @@ fn write(
             }
         }
         Variable::Asn => {
-            if let Some(asn) = record.region.as_ref().and_then(|region| region.asn) {
+            let region = record.region.as_ref();
+            if let Some(asn) = region.and_then(|region| asn(region, record.region_facts)) {
                 number(out, asn);
             }
         }

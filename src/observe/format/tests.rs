@@ -111,6 +111,7 @@ fn allowed() -> Record {
         asn: Some(64500),
         ..Region::default()
     });
+    record.region_facts = GeoFacts::ALL;
     let facts =
         serde_json::json!({ "claim.plan": ["pro", 1, null, true], "device": { "managed": false } });
     record.facts = facts.as_object().cloned().map(Box::new);
@@ -198,6 +199,29 @@ fn malformed_line() {
     203.0.113.9 - - [24/Nov/2026:10:00:00 +0000] "-" 400 93 "-" "-" - - "-" 018f-malformed -
     1795514400.124 2026-11-24T10:00:00+00:00 -://-- - 400 17>93 0.001 up=-,-,-,- by=proxy -/- at=- site=- route=- roles=- as=- tls=- malformed_head
     "##);
+}
+
+#[test]
+fn regions_are_shown_as_far_as_rules_read_them() {
+    let own = template("$country $subdivision $asn");
+    for (read, text, json, why) in [
+        (GeoFacts::ALL, "NL NL-NH 64500", 3, "`[geoip] log`"),
+        (GeoFacts::COUNTRY, "NL - -", 1, "a rule reads countries"),
+        (GeoFacts::ASN, "- - 64500", 1, "a rule reads networks"),
+        (GeoFacts::NONE, "- - -", 0, "none reads any"),
+    ] {
+        let mut record = allowed();
+        record.region_facts = read;
+        assert_eq!(line(&record, &own).trim_end(), text, "{why}");
+        let shown = line(&record, &log(Format::Json));
+        let keys = [
+            "geo.country.iso_code",
+            "geo.region.iso_code",
+            "client.as.number",
+        ];
+        let found = keys.iter().filter(|key| shown.contains(*key)).count();
+        assert_eq!(found, json, "{why}");
+    }
 }
 
 #[test]

@@ -11,10 +11,13 @@
 )]
 
 mod golden;
+mod long;
 mod oracle;
 mod properties;
 
+use super::draft::Draft;
 use super::facts::Scheme;
+use super::mutate;
 use super::simulate::{self, Asked, Caller, Outcome};
 use super::{Facts, First, Policy, Verdict};
 use crate::config::compile::{self, rules};
@@ -90,6 +93,50 @@ path_reading = "strict"
 path = "/**"
 allow = "anyone"
 "#;
+
+#[test]
+fn every_small_mistake_is_made_once() {
+    let text = "[[deny]]\nname = \"g\"\npath = \"/g\"\n[[site]]\nhost = [\"a\"]\nupstream = \"u\"\n\
+                [[site.deny]]\nname = \"s\"\nmethod = \"GET\"\nunless = [{ path = \"/a\" }, { path = \"/b\" }]\n\
+                [[site.route]]\npath = \"/**\"\nallow = \"anyone\"\n\
+                [[site.route]]\npath = \"/a\"\nallow = [{ ip = \"10.0.0.0/8\" }, { ip = \"127.0.0.1\" }]\n\
+                [[site.route.deny]]\nname = \"r\"\npath = \"/x\"\n";
+    let (root, _) = node::parse(text, FileId(0));
+    let draft: Draft = rules::draft(&root, GeoFacts::ALL, &mut Context::default());
+    let whole = Policy::new(draft.clone());
+    let paths = ["/", "/a", "/b", "/g"];
+    let told: Vec<String> = mutate::every(&draft)
+        .iter()
+        .map(|mutant| {
+            let policy = Policy::new(mutant.of(&draft));
+            let rule = mutant.rule.map(|rule| whole.rule(rule).name.to_string());
+            let now = paths.map(|path| ends(&policy, "a", path));
+            format!("{:?} {} {now:?}", mutant.change, rule.unwrap_or_default())
+        })
+        .collect();
+    assert_eq!(
+        paths.map(|path| ends(&whole, "a", path)),
+        ["deny", "allow", "allow", "deny"]
+    );
+    assert_eq!(
+        told,
+        [
+            r#"Deleted g ["deny", "allow", "allow", "deny"]"#,
+            r#"Flipped g ["deny", "allow", "allow", "deny"]"#,
+            r#"Deleted s ["allow", "allow", "allow", "deny"]"#,
+            r#"Flipped s ["allow", "allow", "allow", "deny"]"#,
+            r#"Excepted(0) s ["deny", "deny", "allow", "deny"]"#,
+            r#"Excepted(1) s ["deny", "allow", "deny", "deny"]"#,
+            r#"Closed  ["deny", "allow", "deny", "deny"]"#,
+            r#"Deleted r ["deny", "allow", "allow", "deny"]"#,
+            r#"Flipped r ["deny", "allow", "allow", "deny"]"#,
+            r#"Deleted a/a#1 ["deny", "allow", "allow", "deny"]"#,
+            r#"Flipped a/a#1 ["deny", "allow", "allow", "deny"]"#,
+            r#"Deleted a/a#2 ["deny", "deny", "allow", "deny"]"#,
+            r#"Flipped a/a#2 ["deny", "deny", "allow", "deny"]"#,
+        ]
+    );
+}
 
 /// How a request for a path ends: the verdict in one word.
 fn ends(policy: &Policy, host: &str, path: &str) -> &'static str {

@@ -9,9 +9,11 @@ use serde_json::Map;
 
 use super::{oracle, read};
 use crate::config::Severity;
-use crate::policy::Policy;
+use crate::policy::evaluate::Matched;
+use crate::policy::explain::{Clause, Granted, Outcome as Says, Stage, Walk};
 use crate::policy::facts::Scheme;
 use crate::policy::simulate::{self, Asked, Caller, Outcome};
+use crate::policy::{First, Policy, RuleId, Verdict};
 use crate::value::principal::Principal;
 use crate::value::region::{Anonymizers, GeoFacts, Region};
 
@@ -37,16 +39,16 @@ const TESTS: [&str; 16] = [
 
 /// A policy in pieces, so that pieces can be added and swapped.
 #[derive(Debug, Clone)]
-struct Written {
-    identity: bool,
-    global: Vec<String>,
-    site: Vec<String>,
+pub(super) struct Written {
+    pub(super) identity: bool,
+    pub(super) global: Vec<String>,
+    pub(super) site: Vec<String>,
     /// Path, denies, allows; no allows is `"anyone"`.
-    routes: Vec<(&'static str, Vec<String>, Vec<String>)>,
+    pub(super) routes: Vec<(&'static str, Vec<String>, Vec<String>)>,
 }
 
 impl Written {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut text =
             "[identity.sso]\n[identity.cert]\n[role]\nadmin = [\"editor\"]\neditor = [\"viewer\"]\nother = []\n".to_owned();
         let mut number = 0;
@@ -77,7 +79,7 @@ impl Written {
         text
     }
 
-    fn policy(&self) -> (crate::config::Table, Policy) {
+    pub(super) fn policy(&self) -> (crate::config::Table, Policy) {
         let (root, policy, found) = read(&self.text());
         let errors: Vec<_> = found
             .iter()
@@ -109,7 +111,7 @@ fn unless() -> impl Strategy<Value = Option<String>> {
     })
 }
 
-fn deny() -> impl Strategy<Value = String> {
+pub(super) fn deny() -> impl Strategy<Value = String> {
     (
         tests(),
         unless(),
@@ -124,7 +126,7 @@ fn deny() -> impl Strategy<Value = String> {
         })
 }
 
-fn allow() -> impl Strategy<Value = String> {
+pub(super) fn allow() -> impl Strategy<Value = String> {
     (tests(), unless()).prop_map(|(tests, unless)| {
         let parts: Vec<String> = tests.into_iter().map(str::to_owned).chain(unless).collect();
         format!("{{ {} }}", parts.join(", "))
@@ -135,7 +137,7 @@ fn denies() -> impl Strategy<Value = Vec<String>> {
     proptest::collection::vec(deny(), 0..3)
 }
 
-fn written() -> impl Strategy<Value = Written> {
+pub(super) fn written() -> impl Strategy<Value = Written> {
     let paths = subsequence(vec!["/**", "/a/**", "/a/*", "/*/b", "/c"], 1..=4).prop_shuffle();
     let parts = (denies(), proptest::collection::vec(allow(), 0..3));
     let routes = (paths, proptest::collection::vec(parts, 4));
@@ -156,7 +158,7 @@ fn written() -> impl Strategy<Value = Written> {
     })
 }
 
-fn caller() -> impl Strategy<Value = Caller> {
+pub(super) fn caller() -> impl Strategy<Value = Caller> {
     let known = (
         select(vec!["ada", "eve"]),
         select(vec!["sso", "cert"]),
@@ -186,7 +188,7 @@ fn caller() -> impl Strategy<Value = Caller> {
     ]
 }
 
-fn asked() -> impl Strategy<Value = Asked> {
+pub(super) fn asked() -> impl Strategy<Value = Asked> {
     let addresses = vec!["10.1.2.3", "10.2.0.1", "192.0.2.1", "198.51.100.7"];
     let region = (
         select(vec![None, Some("NL"), Some("US")]),
@@ -233,7 +235,7 @@ fn asked() -> impl Strategy<Value = Asked> {
 }
 
 /// What the engine says, in the oracle's words. An allow that opened is not named there.
-fn told(policy: &Policy, asked: &Asked) -> oracle::Answer {
+pub(super) fn told(policy: &Policy, asked: &Asked) -> oracle::Answer {
     let outcome = simulate::judge(policy, asked);
     let Outcome::Judged {
         decision, verified, ..
@@ -250,6 +252,71 @@ fn told(policy: &Policy, asked: &Asked) -> oracle::Answer {
     )
 }
 
+/// What a walk's own rules lead to.
+#[derive(Debug, PartialEq)]
+enum Follows {
+    Open,
+    Allow(Option<RuleId>),
+    Refuse(Option<RuleId>),
+    Unavailable,
+}
+
+/// DESIGN section 2, point 2 and 5, from the outcomes of the rules that a walk shows.
+fn follows(walk: &Walk) -> Follows {
+    let by = |pick: fn(&Clause) -> Matched| {
+        let denied = walk
+            .denies
+            .iter()
+            .find(|step| pick(&step.clause) == Matched::Holds);
+        let open = walk
+            .denies
+            .iter()
+            .any(|step| pick(&step.clause) == Matched::Open);
+        let (granted, by) = match &walk.grant {
+            Granted::NoRoute | Granted::Anyone => (Matched::Holds, None),
+            Granted::Rules(allows) => {
+                let first = |want| allows.iter().find(|step| pick(&step.clause) == want);
+                match (first(Matched::Holds), first(Matched::Open)) {
+                    (Some(step), _) => (Matched::Holds, Some(step.rule)),
+                    (None, Some(_)) => (Matched::Open, None),
+                    (None, None) => (Matched::Fails, None),
+                }
+            }
+        };
+        (denied.map(|step| step.rule), open, granted, by)
+    };
+    match by(|clause| clause.standing.0) {
+        (None, false, Matched::Holds, rule) => return Follows::Allow(rule),
+        (None, _, Matched::Holds | Matched::Open, _) => return Follows::Open,
+        _ => {}
+    }
+    match by(|clause| clause.standing.1) {
+        (Some(rule), ..) => Follows::Refuse(Some(rule)),
+        (None, _, Matched::Fails, _) => Follows::Refuse(None),
+        (None, ..) => Follows::Unavailable,
+    }
+}
+
+/// Whether the pieces of a clause lead to its outcome.
+fn adds_up(clause: &Clause) -> bool {
+    let keys = clause.keys.iter().map(|key| key.outcome);
+    let ends = clause.until.iter().map(|(_, outcome)| *outcome);
+    let excepted = clause.unless.iter().map(|table| match table.outcome {
+        Says::Holds => Says::Fails,
+        Says::Fails => Says::Holds,
+        other => other,
+    });
+    let all: Vec<Says> = keys.chain(ends).chain(excepted).collect();
+    let is = |outcome| all.contains(&outcome);
+    clause.unless.iter().all(adds_up)
+        && match clause.outcome {
+            Says::Fails => is(Says::Fails),
+            Says::Holds => all.iter().all(|outcome| *outcome == Says::Holds),
+            Says::Failed => is(Says::Failed) && !is(Says::Fails),
+            Says::Open => is(Says::Open) && !is(Says::Fails),
+        }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 400, ..Default::default() })]
 
@@ -258,6 +325,35 @@ proptest! {
         let (root, policy) = written.policy();
         for asked in &asked {
             prop_assert_eq!(told(&policy, asked), oracle::decide(&root, asked), "{:?}\n{}", asked, written.text());
+        }
+    }
+
+    #[test]
+    fn a_walk_tells_what_was_decided(written in written(), asked in proptest::collection::vec(asked(), 8)) {
+        let (_, policy) = written.policy();
+        for asked in &asked {
+            let (outcome, walk) = simulate::explain(&policy, asked);
+            prop_assert_eq!(outcome, simulate::judge(&policy, asked), "{:?}\n{}", asked, written.text());
+            let (Outcome::Judged { decision, verified, .. }, Some(walk)) = (outcome, walk) else {
+                panic!("{outcome:?}");
+            };
+            prop_assert_eq!(walk.conclusion, First::Decided(decision));
+            prop_assert_eq!(walk.stage != Stage::Unseen, verified);
+            for step in walk.steps() {
+                prop_assert!(adds_up(&step.clause), "{:#?}\n{:?}\n{}", step, asked, written.text());
+            }
+            let told = follows(&walk);
+            let fits = match decision.verdict {
+                Verdict::Allow => told == Follows::Allow(decision.rule),
+                Verdict::Refuse(_) => told == Follows::Refuse(decision.rule),
+                Verdict::NotAuthenticated | Verdict::InvalidToken | Verdict::CertificateRequired => {
+                    matches!(told, Follows::Refuse(_))
+                }
+                Verdict::Unavailable => told == Follows::Unavailable,
+                Verdict::NoRoute => matches!(told, Follows::Allow(None) | Follows::Open),
+                Verdict::NoSite | Verdict::BadQuery => false,
+            };
+            prop_assert!(fits, "{told:?} but {decision:?}: {asked:?}\n{}\n{walk:#?}", written.text());
         }
     }
 

@@ -1,7 +1,7 @@
 //! The PROXY protocol, versions 1 and 2: who is behind the balancer that opened this connection (haproxy's
 //! `proxy-protocol.txt`).
 //!
-//! [`examine`] is a total function over bytes; [`read`] feeds it from a socket and takes exactly the header's bytes, so that TLS
+//! `examine` is a total function over bytes; `read` feeds it from a socket and takes exactly the header's bytes, so that TLS
 //! or HTTP begins untouched behind it. Whether the peer may be believed at all is for `conn` to say.
 //!
 //! Read strictly, since two readings of an address are two clients: one space between words, decimal ports without a leading

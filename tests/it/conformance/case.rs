@@ -22,6 +22,9 @@ pub(super) struct Case {
     /// Each character is one byte.
     #[serde(default)]
     pub(super) send: Vec<String>,
+    /// What is sent over HTTP/2, instead of `send`.
+    #[serde(default)]
+    pub(super) h2: Option<Exchange>,
     #[serde(default)]
     pub(super) gap: f64,
     #[serde(default)]
@@ -31,6 +34,15 @@ pub(super) struct Case {
     #[serde(default = "one")]
     pub(super) want_responses: usize,
     pub(super) expect: Expect,
+}
+
+/// One HTTP/2 stream: its fields, DATA and trailers, each character one byte.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Exchange {
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) data: Option<String>,
+    pub(super) trailers: Option<Vec<(String, String)>>,
+    pub(super) end_stream: bool,
 }
 
 /// How binding a case is.

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
-use super::case::Case;
+use super::case::{Case, Exchange};
 use super::readings;
 use crate::support::client::{latin1, text};
 use crate::support::origin::Seen;
-use crate::support::{Client, End, Response};
+use crate::support::{Client, End, H2, Lost, Response};
 
 /// Everything that can be seen of a case from outside.
 #[derive(Debug)]
@@ -58,6 +58,32 @@ pub(super) fn observe(case: &Case, client: &mut Client) -> Observation {
         }
     }
     seen
+}
+
+/// The same over HTTP/2, one stream: RST_STREAM and GOAWAY count as closed.
+pub(super) fn observe_stream(sent: &Exchange, client: &mut H2) -> Observation {
+    let headers = borrowed(&sent.headers);
+    let bare = sent.data.is_none() && sent.trailers.is_none();
+    let id = client.open(&headers, sent.end_stream && bare);
+    if let Some(data) = &sent.data {
+        client.data(id, latin1(data), sent.end_stream && sent.trailers.is_none());
+    }
+    if let Some(trailers) = &sent.trailers {
+        client.trailers(id, &borrowed(trailers));
+    }
+    let outcome = client.try_answer(id, CASE_TIME);
+    Observation {
+        closed: matches!(
+            outcome,
+            Err(Lost::Reset(_) | Lost::GoAway(_) | Lost::Ended(End::Closed | End::Reset))
+        ),
+        broken: client
+            .partial(id)
+            .filter(|_| outcome.is_err())
+            .map(|partial| format!("{partial:?} {outcome:?}")),
+        responses: outcome.into_iter().collect(),
+        forwarded: Vec::new(),
+    }
 }
 
 /// Why no outcome fits, one line each.
@@ -248,6 +274,13 @@ impl fmt::Display for Observation {
         }
         Ok(())
     }
+}
+
+fn borrowed(fields: &[(String, String)]) -> Vec<(&str, &str)> {
+    fields
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect()
 }
 
 fn status_fits(status: u16, pattern: &Value) -> bool {

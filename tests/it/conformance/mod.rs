@@ -8,7 +8,7 @@ use std::thread;
 use tempfile::TempDir;
 
 use crate::support::client::latin1;
-use crate::support::{Client, Gate, Origin, Refusing, certs, country_database, golden, tokens};
+use crate::support::{Client, Gate, H2, Origin, Refusing, certs, country_database, golden, tokens};
 
 mod case;
 mod judge;
@@ -18,7 +18,7 @@ use case::{Case, Level};
 use judge::Observation;
 
 /// The needs that are built. A case with another one is listed as not applicable.
-const BUILT: &[&str] = &["http", "xff", "method", "mapped", "geo", "pp"];
+const BUILT: &[&str] = &["http", "xff", "method", "mapped", "geo", "pp", "tls", "h2"];
 
 /// Each with a gate and an origin of its own.
 const RUNNERS: usize = 4;
@@ -138,7 +138,7 @@ impl Stage {
         let number = self
             .listeners
             .iter()
-            .position(|name| *name == case.listener)
+            .position(|name| *name == case.listener.replace("h2", "https"))
             .unwrap();
         let address = self.gate.listener(number);
         let mut address = address;
@@ -146,9 +146,10 @@ impl Stage {
             // The peer must arrive as ::ffff:a.b.c.d: an IPv4 connection to the IPv6 socket.
             address.set_ip("127.0.0.1".parse().unwrap());
         }
-        let mut client = Client::from(case.source, address);
-        let mut seen = judge::observe(case, &mut client);
-        drop(client);
+        let mut seen = match &case.h2 {
+            None => judge::observe(case, &mut Client::from(case.source, address)),
+            Some(sent) => judge::observe_stream(sent, &mut H2::connect(address)),
+        };
         // One worker: once this is answered, everything that the case set off has left.
         let sentinel = self.gate.connect().ask("GET /sentinel", &[]);
         assert_eq!(

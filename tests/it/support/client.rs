@@ -201,6 +201,12 @@ impl Client {
         self.buffer.drain(..count).collect()
     }
 
+    /// The next `count` bytes, which stay to be taken, or how reading ended before them.
+    pub(crate) fn try_peek(&mut self, count: usize, deadline: Instant) -> Result<Vec<u8>, End> {
+        self.need(count, deadline)?;
+        Ok(self.buffer[..count].to_vec())
+    }
+
     /// Bytes up to and with `mark`.
     pub(crate) fn take_until(&mut self, mark: &[u8]) -> Vec<u8> {
         let end = self

@@ -69,6 +69,12 @@ impl Gate {
         self.addresses[number]
     }
 
+    /// The address of the admin on TCP, as it was at the start.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        let address = self.instance.as_ref().unwrap().admin_address();
+        address.expect("an admin on TCP")
+    }
+
     pub(crate) fn connect(&self) -> Client {
         Client::connect(self.address())
     }

@@ -10,11 +10,14 @@ use portcullis::client::geo;
 pub(crate) mod certs;
 pub(crate) mod client;
 pub(crate) mod gate;
+pub(crate) mod h2;
+pub(crate) mod hpack;
 pub(crate) mod origin;
 pub(crate) mod tokens;
 
 pub(crate) use client::{Client, End, Response};
 pub(crate) use gate::{Gate, open};
+pub(crate) use h2::{H2, Lost};
 pub(crate) use origin::{Origin, Then};
 
 /// How long a condition may take to come true before a test calls it a failure.

@@ -1,9 +1,10 @@
 //! The scripted origin: it records every request's exact bytes, reads them as strictly as RFC 9112 allows, and answers as told.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -72,6 +73,7 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
     open: AtomicUsize,
+    wires: Mutex<Vec<Weak<Wire>>>,
     stop: AtomicBool,
     script: Box<Script>,
 }
@@ -98,6 +100,7 @@ impl Origin {
             seen: Mutex::default(),
             connections: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
+            wires: Mutex::default(),
             stop: AtomicBool::new(false),
             script: Box::new(script),
         });
@@ -143,10 +146,19 @@ impl Origin {
         self.shared.open.load(Ordering::SeqCst)
     }
 
-    /// Waits until no request is under way, and answers everything seen after the first `known`.
+    /// Waits until everything that was ever sent here has been read, and no request is under way; answers everything seen after
+    /// the first `known`.
     pub(crate) fn settled_after(&self, known: usize) -> Vec<Seen> {
+        // Connections are accepted in their order: behind this one there is none that has not been seen.
+        let probe = TcpStream::connect(self.address).unwrap();
+        let port = probe.local_addr().unwrap().port();
         eventually("the origin has read or lost every request", || {
-            self.shared.seen().iter().all(|seen| seen.ended)
+            let wires: Vec<Weak<Wire>> = lock(&self.shared.wires).clone();
+            let wires: Vec<Arc<Wire>> = wires.iter().filter_map(Weak::upgrade).collect();
+            let arrived = wires.iter().any(|wire| wire.peer_port == port);
+            arrived
+                && wires.iter().all(|wire| wire.is_quiet())
+                && self.shared.seen().iter().all(|seen| seen.ended)
         });
         self.shared.seen()[known..].to_vec()
     }
@@ -264,34 +276,65 @@ impl Exchange<'_> {
     }
 }
 
+/// A socket, and whether bytes were taken from it that are not on record yet.
+struct Wire {
+    stream: TcpStream,
+    peer_port: u16,
+    unrecorded: Mutex<bool>,
+}
+
+impl Wire {
+    /// Nothing waits to be read, and everything read is on record. The end of a connection counts as unread.
+    fn is_quiet(&self) -> bool {
+        let unrecorded = lock(&self.unrecorded);
+        let mut byte = [MaybeUninit::uninit()];
+        let waiting = socket2::SockRef::from(&self.stream).recv_with_flags(&mut byte, PEEK_AT_ONCE);
+        !*unrecorded && waiting.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// One connection, from the origin's side.
 struct Line {
-    stream: TcpStream,
+    wire: Arc<Wire>,
     buffer: Vec<u8>,
     shared: Arc<Shared>,
 }
 
 impl Shared {
     fn seen(&self) -> MutexGuard<'_, Vec<Seen>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.seen)
     }
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    while let Ok((stream, _)) = listener.accept() {
+    while let Ok((stream, peer)) = listener.accept() {
         if shared.stop.load(Ordering::SeqCst) {
             return;
         }
         shared.connections.fetch_add(1, Ordering::SeqCst);
         shared.open.fetch_add(1, Ordering::SeqCst);
+        stream.set_nodelay(true).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
+        let wire = Arc::new(Wire {
+            stream,
+            peer_port: peer.port(),
+            unrecorded: Mutex::new(false),
+        });
+        {
+            let mut wires = lock(&shared.wires);
+            wires.retain(|wire| wire.strong_count() > 0);
+            wires.push(Arc::downgrade(&wire));
+        }
         let shared = Arc::clone(shared);
         thread::spawn(move || {
-            stream.set_nodelay(true).unwrap();
-            stream
-                .set_read_timeout(Some(Duration::from_secs(60)))
-                .unwrap();
             let mut line = Line {
-                stream,
+                wire,
                 buffer: Vec::new(),
                 shared: Arc::clone(&shared),
             };
@@ -341,11 +384,11 @@ impl Line {
             match then {
                 Then::Usual | Then::Next => {}
                 Then::Close => {
-                    drop(self.stream.shutdown(Shutdown::Both));
+                    drop(self.wire.stream.shutdown(Shutdown::Both));
                     return;
                 }
                 Then::Reset => {
-                    socket2::SockRef::from(&self.stream)
+                    socket2::SockRef::from(&self.wire.stream)
                         .set_linger(Some(Duration::ZERO))
                         .unwrap();
                     return;
@@ -355,12 +398,19 @@ impl Line {
     }
 
     fn send(&mut self, bytes: &[u8]) -> bool {
-        self.stream.write_all(bytes).is_ok()
+        (&self.wire.stream).write_all(bytes).is_ok()
     }
 
+    /// Waits for bytes; `false` where no more come. Whatever was read before is on record when this is called.
     fn fill(&mut self) -> bool {
+        *lock(&self.wire.unrecorded) = false;
+        if self.wire.stream.peek(&mut [0]).is_err() {
+            return false;
+        }
+        let mut unrecorded = lock(&self.wire.unrecorded);
+        *unrecorded = true;
         let mut piece = [0; 64 * 1024];
-        match self.stream.read(&mut piece) {
+        match (&self.wire.stream).read(&mut piece) {
             Ok(count) => {
                 self.buffer.extend_from_slice(&piece[..count]);
                 count > 0
@@ -646,6 +696,8 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
+/// `MSG_PEEK | MSG_DONTWAIT` of Linux.
+const PEEK_AT_ONCE: i32 = 0x2 | 0x40;
 /// Bytes of a request that are kept.
 const KEPT: usize = 256 * 1024;
 /// The connection ended within a head.

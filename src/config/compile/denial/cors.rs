@@ -6,6 +6,7 @@ use crate::config::Context;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::node::Table;
 use crate::snapshot::notice::{Cors, Origins};
+use crate::value::duration;
 
 /// `[site.cors]`; none where it names no origin.
 pub fn cors(table: &Table, cx: &mut Context) -> Option<Cors> {
@@ -194,18 +195,5 @@ fn list(
 
 /// Whole seconds of a duration such as `"10min"`; the key table has checked it.
 fn seconds(text: &str) -> Option<u64> {
-    let at = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at_checked(at)?;
-    let number: u64 = number.parse().ok()?;
-    let factor = match unit.trim() {
-        "ms" => return Some(number / 1000),
-        "s" => 1,
-        "m" | "min" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return None,
-    };
-    number.checked_mul(factor)
+    duration::parse(text).ok().map(|length| length.as_secs())
 }

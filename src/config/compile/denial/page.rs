@@ -6,9 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::Context;
 use crate::config::diagnostic::{Diagnostic, SourceFile};
 use crate::config::node::{FileId, Node, Span};
+use crate::config::{Context, nearest};
 use crate::snapshot::notice::{BadTemplate, Folder, Page, Template, Variant};
 use crate::value::reason::Reason;
 
@@ -64,7 +64,7 @@ pub(super) fn folder(node: &Node, cx: &mut Context) -> Option<Folder> {
                 node.span,
                 format!("folder `{written}` cannot be read: {}", problem(&error)),
             );
-            finding.help = nearest(&path, Path::is_dir);
+            finding.help = neighbour(&path, Path::is_dir);
             cx.say(finding);
             return None;
         }
@@ -155,7 +155,7 @@ fn unreadable(why: &io::Error, file: &Path, node: &Node, cx: &mut Context) {
         node.span,
         format!("page `{}` cannot be read: {}", file.display(), problem(why)),
     );
-    finding.help = nearest(file, Path::is_file);
+    finding.help = neighbour(file, Path::is_file);
     cx.say(finding);
 }
 
@@ -275,7 +275,7 @@ fn problem(error: &io::Error) -> String {
 }
 
 /// The neighbour whose name is nearest, where it is near enough to be meant.
-fn nearest(path: &Path, kind: fn(&Path) -> bool) -> Option<String> {
+fn neighbour(path: &Path, kind: fn(&Path) -> bool) -> Option<String> {
     let wanted = path.file_name()?.to_str()?;
     let parent = path.parent()?;
     let parent = if parent.as_os_str().is_empty() {
@@ -283,46 +283,16 @@ fn nearest(path: &Path, kind: fn(&Path) -> bool) -> Option<String> {
     } else {
         parent
     };
-    let mut best: Option<(usize, String)> = None;
-    let mut names: Vec<PathBuf> = std::fs::read_dir(parent)
+    let names: Vec<String> = std::fs::read_dir(parent)
         .ok()?
         .take(1000)
         .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|neighbour| kind(neighbour))
+        .filter_map(|neighbour| Some(neighbour.file_name()?.to_str()?.to_owned()))
+        .filter(|name| name != wanted)
         .collect();
-    names.sort();
-    for neighbour in names {
-        let Some(name) = neighbour.file_name().and_then(|name| name.to_str()) else {
-            continue;
-        };
-        let distance = distance(wanted, name);
-        if name != wanted
-            && distance <= 1 + wanted.len() / 4
-            && best.as_ref().is_none_or(|(best, _)| distance < *best)
-            && kind(&neighbour)
-        {
-            best = Some((distance, name.to_owned()));
-        }
-    }
-    best.map(|(_, name)| format!("did you mean `{name}`?"))
-}
-
-/// Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, left) in a.chars().enumerate() {
-        let mut diagonal = i;
-        let mut previous = i + 1;
-        if let Some(first) = row.first_mut() {
-            *first = previous;
-        }
-        for (cell, right) in row.iter_mut().skip(1).zip(b.chars()) {
-            let change = diagonal + usize::from(left != right);
-            diagonal = *cell;
-            previous = change.min(previous + 1).min(diagonal + 1);
-            *cell = previous;
-        }
-    }
-    row.last().copied().unwrap_or(0)
+    let near = nearest::nearest(wanted, names.iter().map(String::as_str))?;
+    Some(format!("did you mean `{near}`?"))
 }
 
 /// A page larger than this is none; it would be sent with every refusal.

@@ -9,9 +9,10 @@ use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::{MISTAKES_MAX, files, header, missing, nearest, token};
+use super::{MISTAKES_MAX, files, header, missing, token};
 use crate::config::context::Context;
 use crate::config::diagnostic::Diagnostic;
+use crate::config::nearest::nearest;
 use crate::config::node::{self, FileId, Node, Span, Table, Value};
 use crate::identity::Source;
 use crate::identity::api_key::{ApiKey, ApiKeys};

@@ -6,14 +6,16 @@ use std::time::Duration;
 use http::HeaderValue;
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 
-use super::{files, header, missing, nearest, once, text, token, words};
+use super::{files, header, missing, once, text, token, words};
 use crate::config::context::Context;
 use crate::config::diagnostic::Diagnostic;
+use crate::config::nearest::nearest;
 use crate::config::node::{Entry, Node, Span, Table};
 use crate::identity::Source;
 use crate::identity::jwt::Jwt;
 use crate::identity::keys::{self, ALGORITHMS, Key};
 use crate::identity::source::{Kind, Place};
+use crate::value::duration;
 
 /// Compiles a `jwt` source.
 pub(super) fn compile(table: &Table, name: &Arc<str>, cx: &mut Context) -> Option<Source> {
@@ -222,7 +224,7 @@ fn leeway(table: &Table, cx: &mut Context) -> Option<i64> {
     };
     let span = node.span;
     let written = node.as_str()?;
-    let Some(seconds) = files::seconds(written) else {
+    let Some(seconds) = duration::parse(written).ok() else {
         once(
             Diagnostic::error("bad-duration", span, format!("`{written}` is no duration"))
                 .help("such as `60s`"),

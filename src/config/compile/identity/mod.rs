@@ -11,6 +11,7 @@ use http::HeaderName;
 use super::files;
 use crate::config::context::Context;
 use crate::config::diagnostic::{Diagnostic, Severity};
+use crate::config::nearest::nearest;
 use crate::config::node::{Entry, Node, Span, Table};
 use crate::identity::source::Place;
 use crate::identity::{Authenticator, Source, Sources};
@@ -228,39 +229,6 @@ fn once(found: Diagnostic, within: Span, cx: &mut Context) {
     if !known.any(|other| other.span.is_some_and(inside)) {
         cx.say(found);
     }
-}
-
-/// The known name nearest to a written one: at most a third of its letters differ.
-fn nearest<'n>(written: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    let limit = (written.chars().count() / 3).max(1);
-    let scored = known.map(|name| (distance(written, name), name));
-    let (_, name) = scored.filter(|(far, _)| *far <= limit).min()?;
-    Some(name)
-}
-
-/// Edits between two words; two neighbours that changed places are one edit.
-fn distance(from: &str, to: &str) -> usize {
-    let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
-    let cell = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(usize::MAX / 2);
-    let mut before: Vec<usize> = Vec::new();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    let mut above = None;
-    for (done, letter) in from.iter().enumerate() {
-        let mut next = vec![done + 1];
-        let mut left = None;
-        for (at, other) in to.iter().enumerate() {
-            let swap = cell(&row, at) + usize::from(other != letter);
-            let mut best = swap.min(cell(&row, at + 1) + 1).min(cell(&next, at) + 1);
-            if above == Some(other) && left == Some(letter) && at > 0 {
-                best = best.min(cell(&before, at - 1) + 1);
-            }
-            next.push(best);
-            left = Some(other);
-        }
-        before = std::mem::replace(&mut row, next);
-        above = Some(letter);
-    }
-    cell(&row, to.len())
 }
 
 /// The sources of GRAMMAR; those that are not built yet are named too, so that they are never unknown.

@@ -1,0 +1,164 @@
+//! `explain`, `test` and `check` as a shell sees them: exit codes and where the text goes; and a policy whose tests fail.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use portcullis::reload::{Instance, StartError};
+
+use crate::support::{Gate, Origin, open};
+
+/// A site with a test that holds, and one that holds only with `status`.
+fn policy(origin: &str, status: u16) -> String {
+    format!(
+        "[[deny]]\nname = \"closed\"\npath = \"/closed/**\"\nunless = [{{ ip = \"10.0.0.0/8\" }}]\n{origin}\n\
+         [[test]]\nname = \"closed is closed\"\nrequest = {{ host = \"a.test\", path = \"/closed\" }}\n\
+         expect = {{ status = {status}, rule = \"closed\" }}\n"
+    )
+}
+
+/// The whole file for a process of its own.
+fn file(folder: &Path, status: u16) -> String {
+    let site = "[[listener]]\naddress = \"127.0.0.1:0\"\n[upstream.app]\nservers = [\"http://127.0.0.1:9\"]\n\
+                [[site]]\nhost = [\"*\"]\nupstream = \"app\"\nallow = \"anyone\"";
+    let path = folder.join("portcullis.toml");
+    std::fs::write(&path, policy(site, status)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn run(arguments: &[&str]) -> (Output, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = format!(
+        "{arguments:?}\n{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    (output, text)
+}
+
+#[test]
+fn exit_codes_say_how_it_went() {
+    let folder = tempfile::tempdir().unwrap();
+    let bad = folder.path().join("bad.toml");
+    std::fs::write(&bad, "colour = 1\n").unwrap();
+    let bad = bad.to_str().unwrap().to_owned();
+    let failing = tempfile::tempdir().unwrap();
+    let (good, failing) = (file(folder.path(), 403), file(failing.path(), 200));
+    for (arguments, code, part, why) in [
+        (
+            &["explain", "--url", "/x", "--config", &good][..],
+            0,
+            "allowed",
+            "it passes",
+        ),
+        (
+            &["explain", "--url", "/closed", "--config", &good],
+            4,
+            "denied by `closed`",
+            "it is denied",
+        ),
+        (
+            &[
+                "explain", "--url", "/closed", "--ip", "10.0.0.1", "--config", &good,
+            ],
+            0,
+            "allowed",
+            "it is excepted",
+        ),
+        (
+            &["explain", "--url", "/closed", "--config", &failing],
+            4,
+            "denied by `closed`",
+            "failing tests hinder no explanation",
+        ),
+        (
+            &["explain", "--url", "/x", "--config", &bad],
+            3,
+            "unknown-key",
+            "no configuration",
+        ),
+        (&["explain"], 2, "--url", "no request"),
+        (
+            &["explain", "--url", "nonsense", "--config", &good],
+            2,
+            "is no URL",
+            "no URL",
+        ),
+        (&["explain", "018f-x"], 2, "not built yet", "no ring yet"),
+        (
+            &["explain", "--url", "/", "--line", "x"],
+            2,
+            "cannot be used with",
+            "one request only",
+        ),
+        (
+            &["test", &good],
+            0,
+            "1 passed, 0 failed",
+            "every test holds",
+        ),
+        (
+            &["test", &failing],
+            4,
+            "failed: closed is closed",
+            "one fails",
+        ),
+        (
+            &["test", &failing],
+            4,
+            "0 passed, 1 failed",
+            "and is counted",
+        ),
+        (&["test", &bad], 3, "unknown-key", "no configuration"),
+        (&["check", &failing], 4, "test-failed", "check says so too"),
+        (
+            &["run", "--config", &failing],
+            3,
+            "policy-tests-failed",
+            "it does not start",
+        ),
+    ] {
+        let (output, text) = run(arguments);
+        assert_eq!(output.status.code(), Some(code), "{why}: {text}");
+        assert!(text.contains(part), "{why}: {text}");
+    }
+}
+
+#[test]
+fn what_no_test_sees_is_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = file(folder.path(), 403);
+    let (output, text) = run(&["test", &good, "--coverage", "--mutate"]);
+    assert!(output.status.success(), "{text}");
+    for line in [
+        "1 of 1 rules decide a test",
+        "3 mutants, 1 noticed",
+        "without entry 1 of `unless`",
+        "route `/**` of `*`",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+}
+
+#[test]
+fn a_policy_whose_tests_fail_is_not_loaded() {
+    let origin = Origin::start();
+    let gate = Gate::start(&policy(&open(&origin), 403));
+    gate.connect().ask("GET /closed", &[]).is(403);
+    let report = gate
+        .reload(&policy(&open(&origin), 200))
+        .expect_err("a test fails");
+    assert!(report.refused(), "{report:?}");
+    let codes: Vec<&str> = report.diagnostics.iter().map(|d| d.code).collect();
+    assert_eq!(codes, ["test-failed", "policy-tests-failed"]);
+    gate.connect().ask("GET /closed", &[]).is(403);
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(folder.path(), 200);
+    match Instance::start(Path::new(&path)) {
+        Err(StartError::Config(report)) => assert!(report.refused(), "{report:?}"),
+        other => panic!("{other:?}"),
+    }
+}
