@@ -17,7 +17,7 @@ use super::condition::{AddressTest, AuthTest, Condition, Matcher, Presented, Tes
 use super::decision::{Credential, Decision, First, Place, RefusalId, RuleId, Verdict};
 use super::draft::{Conditional, Grant, SignIn};
 use super::facts::{Facts, Identity, Person};
-use super::index::{Found, Index};
+use super::index::{Asked, Found, Index};
 use super::pattern::Reading;
 use super::text::Side;
 use super::{Denies, Policy, Route};
@@ -139,10 +139,11 @@ impl Policy {
     ) -> Answer {
         let route = self.route_at(place);
         let worst = Judge::new(self, facts, identity, Failed::Hurts, unresolved);
-        let denied = worst.denies(self.guards(place));
+        let mut asked = Asked::new();
+        let denied = worst.denies(self.guards(place), &mut asked);
         let granted = match denied {
             Denied::By(..) => Granted::Never,
-            Denied::Open | Denied::Never => worst.allows(route),
+            Denied::Open | Denied::Never => worst.allows(route, &mut asked),
         };
         let refused_by = match (denied, granted) {
             (Denied::Never, Granted::By(rule)) => return Answer::Allow(rule),
@@ -152,9 +153,10 @@ impl Policy {
         };
         let refused_by = if worst.touched.get() {
             let best = Judge::new(self, facts, identity, Failed::Helps, unresolved);
-            match best.denies(self.guards(place)) {
+            let mut asked = Asked::new();
+            match best.denies(self.guards(place), &mut asked) {
                 Denied::By(refusal, rule) => Some((refusal, rule)),
-                Denied::Never | Denied::Open => match best.allows(route) {
+                Denied::Never | Denied::Open => match best.allows(route, &mut asked) {
                     Granted::Never => None,
                     Granted::By(_) | Granted::Open => return Answer::Unavailable,
                 },
@@ -239,10 +241,10 @@ impl<'j> Judge<'j> {
     }
 
     /// The first deny that holds; rules behind it cannot change that.
-    fn denies(&self, lists: [&Denies; 3]) -> Denied {
+    fn denies(&self, lists: [&Denies; 3], asked: &mut Asked) -> Denied {
         let mut answer = Denied::Never;
         for list in lists {
-            let found = self.list(&list.denies, list.index.as_deref(), Side::Hurts);
+            let found = self.list(&list.denies, list.index.as_ref(), Side::Hurts, asked);
             match found.holds.and_then(|at| list.denies.get(at)) {
                 Some(deny) => return Denied::By(deny.refusal, deny.rule),
                 None if found.open => answer = Denied::Open,
@@ -252,13 +254,16 @@ impl<'j> Judge<'j> {
         answer
     }
 
-    fn allows(&self, route: Option<&Route>) -> Granted {
+    fn allows(&self, route: Option<&Route>, asked: &mut Asked) -> Granted {
         let Some((Grant::Rules(allows), index)) =
-            route.map(|route| (&route.grant, route.index.as_deref()))
+            route.map(|route| (&route.grant, route.index.as_ref()))
         else {
             return Granted::By(None);
         };
-        let found = self.list(allows, index, Side::Helps);
+        if self.touched.get() {
+            asked.turn();
+        }
+        let found = self.list(allows, index, Side::Helps, asked);
         match found.holds.and_then(|at| allows.get(at)) {
             Some(allow) => Granted::By(Some(allow.rule)),
             None if found.open => Granted::Open,
@@ -267,9 +272,15 @@ impl<'j> Judge<'j> {
     }
 
     /// What a list says: through its index, or rule by rule where it has none.
-    fn list<R: Conditional>(&self, rules: &[R], index: Option<&Index>, side: Side) -> Found {
+    fn list<R: Conditional>(
+        &self,
+        rules: &[R],
+        index: Option<&Index>,
+        side: Side,
+        asked: &mut Asked,
+    ) -> Found {
         if let Some(index) = index {
-            return index.search(self, |at| {
+            return index.search(self, asked, |at| {
                 let rule = rules.get(at);
                 rule.map_or(Matched::Fails, |rule| {
                     self.condition(rule.condition(), side)

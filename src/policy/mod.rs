@@ -25,6 +25,7 @@ pub mod draft;
 mod evaluate;
 pub mod explain;
 pub mod facts;
+mod hash;
 mod index;
 mod locate;
 pub mod mutate;
@@ -94,7 +95,7 @@ struct Route {
     denies: Denies,
     grant: Grant,
     /// Of the allows, where there are many.
-    index: Option<Box<Index>>,
+    index: Option<Index>,
     paths: Option<Box<PathTests>>,
     otherwise: RefusalId,
     reads_query: bool,
@@ -105,7 +106,7 @@ struct Route {
 struct Denies {
     denies: Vec<Deny>,
     /// Where there are many.
-    index: Option<Box<Index>>,
+    index: Option<Index>,
     paths: Option<Box<PathTests>>,
 }
 
@@ -128,15 +129,11 @@ impl Denies {
 }
 
 /// The indexes of a list, where it is long.
-fn indexes<R: Conditional>(
-    rules: &[R],
-    side: Side,
-) -> (Option<Box<Index>>, Option<Box<PathTests>>) {
+fn indexes<R: Conditional>(rules: &[R], side: Side) -> (Option<Index>, Option<Box<PathTests>>) {
     let conditions = || rules.iter().map(Conditional::condition);
     let index = Index::new(conditions(), side);
-    let paths = index
-        .is_some()
-        .then(|| Box::new(PathTests::new(conditions())));
+    let long = index.as_ref().is_some_and(Index::is_long);
+    let paths = long.then(|| Box::new(PathTests::new(conditions())));
     (index, paths)
 }
 

@@ -4,6 +4,7 @@
 //! Ranks are in GRAMMAR: segment by segment from the left, literal before `*` before the end of the pattern before `**`.
 //! `Routes` finds the highest-ranking route of a site by walking a trie in just that order.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use regex::Regex;
 use thiserror::Error;
 
 use super::decision::RouteId;
+use super::hash::{text, upper};
 use crate::value::path::{self, PathError, Target};
 
 /// Which reading of the path.
@@ -323,7 +325,7 @@ impl Routes {
             return None;
         }
         let slash = path.ends_with('/');
-        trie.nodes.first()?.owner(trie, path::body(path), slash)
+        trie.owner(trie.nodes.first()?, path::body(path), slash)
     }
 
     /// Whether a plain target surely meets these routes in one way only.
@@ -332,33 +334,138 @@ impl Routes {
     }
 }
 
+/// Nodes, children and texts each in one block of memory: a cold walk then meets few of them.
 #[derive(Debug, Default)]
 struct Trie {
-    nodes: Vec<Node>,
+    nodes: Box<[Node]>,
+    children: Box<[Child]>,
+    text: Box<str>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Node {
-    /// INVARIANT: sorted by segment.
-    literals: Vec<(Box<str>, u32)>,
+    /// Its literal children. INVARIANT: sorted by hash.
+    from: u32,
+    to: u32,
+    star: u32,
+    exact: u32,
+    slash: u32,
+    below: u32,
+}
+
+/// A literal segment and the node behind it.
+#[derive(Debug, Clone, Copy)]
+struct Child {
+    hash: u32,
+    node: u32,
+    start: u32,
+    end: u32,
+}
+
+/// No node, no route.
+const NONE: u32 = u32::MAX;
+
+/// A trie that grows.
+#[derive(Default)]
+struct Growing<'p> {
+    nodes: Vec<GrowingNode>,
+    /// By parent and segment.
+    children: HashMap<(u32, &'p str), u32, foldhash::fast::RandomState>,
+}
+
+#[derive(Default)]
+struct GrowingNode {
     star: Option<u32>,
     exact: Option<RouteId>,
     slash: Option<RouteId>,
     below: Option<RouteId>,
 }
 
+impl<'p> Growing<'p> {
+    fn node(&mut self) -> u32 {
+        self.nodes.push(GrowingNode::default());
+        u32::try_from(self.nodes.len() - 1).unwrap_or(NONE)
+    }
+
+    fn at(&mut self, node: u32) -> Option<&mut GrowingNode> {
+        self.nodes.get_mut(usize::try_from(node).ok()?)
+    }
+
+    fn child(&mut self, parent: u32, segment: &'p Segment) -> u32 {
+        let found = match segment {
+            Segment::Star => self.at(parent).and_then(|node| node.star),
+            Segment::Literal(text) => self.children.get(&(parent, &**text)).copied(),
+        };
+        if let Some(found) = found {
+            return found;
+        }
+        let next = self.node();
+        match segment {
+            Segment::Star => {
+                if let Some(node) = self.at(parent) {
+                    node.star = Some(next);
+                }
+            }
+            Segment::Literal(text) => {
+                self.children.insert((parent, text), next);
+            }
+        }
+        next
+    }
+
+    fn finish(self) -> Trie {
+        let mut edges: Vec<(u32, u32, &str, u32)> = self
+            .children
+            .into_iter()
+            .map(|((parent, text), node)| (parent, hash(text), text, node))
+            .collect();
+        edges.sort_unstable();
+        let small = |n: usize| u32::try_from(n).unwrap_or(NONE);
+        let mut text = String::new();
+        let (mut nodes, mut children) = (Vec::new(), Vec::with_capacity(edges.len()));
+        let mut edges = edges.into_iter().peekable();
+        for (number, node) in (0u32..).zip(self.nodes) {
+            let from = small(children.len());
+            while let Some((_, hash, segment, node)) = edges.next_if(|edge| edge.0 == number) {
+                let start = small(text.len());
+                text.push_str(segment);
+                let end = small(text.len());
+                children.push(Child {
+                    hash,
+                    node,
+                    start,
+                    end,
+                });
+            }
+            let route = |route: Option<RouteId>| route.map_or(NONE, |route| route.0);
+            nodes.push(Node {
+                from,
+                to: small(children.len()),
+                star: node.star.unwrap_or(NONE),
+                exact: route(node.exact),
+                slash: route(node.slash),
+                below: route(node.below),
+            });
+        }
+        Trie {
+            nodes: nodes.into(),
+            children: children.into(),
+            text: text.into(),
+        }
+    }
+}
+
 impl Trie {
     fn new<'p>(shapes: impl Iterator<Item = Option<&'p Shape>>) -> Self {
-        let mut trie = Self {
-            nodes: vec![Node::default()],
-        };
+        let mut trie = Growing::default();
+        let root = trie.node();
         for (id, shape) in (0..).map(RouteId).zip(shapes) {
             let Some(shape) = shape else { continue };
-            let mut at = 0;
+            let mut at = root;
             for segment in &shape.segments {
                 at = trie.child(at, segment);
             }
-            if let Some(node) = trie.node_mut(at) {
+            if let Some(node) = trie.at(at) {
                 let place = match shape.end {
                     End::Exact => &mut node.exact,
                     End::Slash => &mut node.slash,
@@ -367,62 +474,53 @@ impl Trie {
                 place.get_or_insert(id);
             }
         }
-        trie
-    }
-
-    fn child(&mut self, parent: u32, segment: &Segment) -> u32 {
-        let next = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
-        let Some(node) = self.node_mut(parent) else {
-            return parent;
-        };
-        let found = match segment {
-            Segment::Star => *node.star.get_or_insert(next),
-            Segment::Literal(text) => match node.literals.binary_search_by(|(s, _)| s.cmp(text)) {
-                Ok(at) => node.literals.get(at).map_or(next, |(_, child)| *child),
-                Err(at) => {
-                    node.literals.insert(at, (text.clone(), next));
-                    next
-                }
-            },
-        };
-        if found == next {
-            self.nodes.push(Node::default());
-        }
-        found
-    }
-
-    fn node_mut(&mut self, at: u32) -> Option<&mut Node> {
-        self.nodes.get_mut(usize::try_from(at).ok()?)
+        trie.finish()
     }
 
     fn node(&self, at: u32) -> Option<&Node> {
         self.nodes.get(usize::try_from(at).ok()?)
     }
-}
 
-impl Node {
-    /// The best route at or below this node for what is left of a path. Every node is visited at most once.
-    fn owner(&self, trie: &Trie, rest: Option<&str>, slash: bool) -> Option<RouteId> {
+    /// The child of a node for a literal segment.
+    fn literal(&self, node: &Node, segment: &str) -> Option<&Node> {
+        let at = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+        let children = self.children.get(at(node.from)..at(node.to))?;
+        if children.is_empty() {
+            return None;
+        }
+        let hash = hash(segment);
+        let first = children.partition_point(|child| child.hash < hash);
+        let alike = children.get(first..)?.iter();
+        let mut alike = alike.take_while(|child| child.hash == hash);
+        let same = |child: &&Child| self.text.get(at(child.start)..at(child.end)) == Some(segment);
+        self.node(alike.find(same)?.node)
+    }
+
+    /// The best route at or below a node for what is left of a path. Every node is visited at most once.
+    fn owner(&self, node: &Node, rest: Option<&str>, slash: bool) -> Option<RouteId> {
+        let route = |route: u32| (route != NONE).then_some(RouteId(route));
         let Some(rest) = rest else {
+            let (exact, slashed) = (route(node.exact), route(node.slash));
             let exact = if slash {
-                self.slash.or(self.exact)
+                slashed.or(exact)
             } else {
-                self.exact.or(self.slash)
+                exact.or(slashed)
             };
-            return exact.or(self.below);
+            return exact.or(route(node.below));
         };
         let (segment, rest) = match rest.split_once('/') {
             Some((segment, rest)) => (segment, Some(rest)),
             None => (rest, None),
         };
-        let literal = self.literals.binary_search_by(|(s, _)| (**s).cmp(segment));
-        let literal = literal.ok().and_then(|at| self.literals.get(at));
-        let children = [literal.map(|(_, child)| *child), self.star];
-        let mut children = children.into_iter().flatten();
-        children
-            .find_map(|child| trie.node(child)?.owner(trie, rest, slash))
-            .or(self.below)
+        let literal = self.literal(node, segment);
+        let owner = literal.and_then(|child| self.owner(child, rest, slash));
+        let starred = || self.owner(self.node(node.star)?, rest, slash);
+        owner.or_else(starred).or(route(node.below))
     }
+}
+
+fn hash(segment: &str) -> u32 {
+    upper(text(segment))
 }
 
 #[cfg(test)]

@@ -4,10 +4,9 @@
 //! segment; each form in use then gives one number. Different patterns may have the same number: whoever asks must look at
 //! what is found.
 
-use foldhash::fast::FixedState;
 use smallvec::SmallVec;
-use std::hash::{BuildHasher as _, Hasher as _};
 
+use super::super::hash::{text, upper};
 use super::super::pattern::{Pattern, Reading};
 use crate::value::path;
 
@@ -15,8 +14,6 @@ use crate::value::path;
 #[derive(Debug, Default)]
 pub(in crate::policy) struct Forms {
     forms: Vec<Form>,
-    /// Segments of the longest.
-    longest: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,24 +48,18 @@ impl Forms {
             if self.forms.len() >= FORMS_MAX {
                 return None;
             }
-            self.longest = self.longest.max(form.length);
             self.forms.push(form);
         }
         Some(end(hash, form.below))
     }
 
     /// Visits the numbers of all patterns that a path may match.
-    pub(in crate::policy) fn each(&self, path: &str, mut visit: impl FnMut(u32)) {
-        if !path.starts_with('/') {
-            return;
-        }
-        let mut hashes: SmallVec<[u64; LENGTH_MAX]> = SmallVec::new();
-        let mut segments = path::segments(path);
-        hashes.extend(segments.by_ref().take(self.longest).map(text));
-        let longer = hashes.len() == self.longest && segments.next().is_some();
+    pub(in crate::policy) fn each(&self, segments: &Segments, mut visit: impl FnMut(u32)) {
+        let Segments { hashes, more } = segments;
         for form in &self.forms {
-            let ends = hashes.len() == form.length && !longer;
-            let Some(head) = hashes.get(..form.length).filter(|_| form.below || ends) else {
+            let ends = hashes.len() == form.length && !more;
+            let fits = form.below || ends;
+            let Some(head) = hashes.get(..form.length).filter(|_| fits) else {
                 continue;
             };
             let mut stars = form.stars;
@@ -80,18 +71,31 @@ impl Forms {
             visit(end(hash, form.below));
         }
     }
+
+    /// Bytes beside the value itself.
+    pub(super) const fn bytes(&self) -> usize {
+        self.forms.capacity() * size_of::<Form>()
+    }
 }
 
-/// A text as a number. Texts of equal numbers are perhaps equal.
-pub(super) fn text(text: &str) -> u64 {
-    let mut hasher = FixedState::default().build_hasher();
-    hasher.write(text.as_bytes());
-    hasher.finish()
+/// The segments of a path as numbers, as far as any pattern needs them.
+#[derive(Debug)]
+pub(in crate::policy) struct Segments {
+    hashes: SmallVec<[u64; LENGTH_MAX]>,
+    more: bool,
 }
 
-/// The upper half of a number, which is the better mixed one.
-pub(super) fn upper(number: u64) -> u32 {
-    u32::try_from(number >> 32).unwrap_or(0)
+impl Segments {
+    /// The segments of a path; none where it is no path.
+    pub(in crate::policy) fn of(path: &str) -> Option<Self> {
+        if !path.starts_with('/') {
+            return None;
+        }
+        let mut segments = path::segments(path);
+        let hashes = segments.by_ref().take(LENGTH_MAX).map(text).collect();
+        let more = segments.next().is_some();
+        Some(Self { hashes, more })
+    }
 }
 
 const fn mix(hash: u64, segment: u64) -> u64 {

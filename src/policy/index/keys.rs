@@ -10,9 +10,10 @@ use super::super::address::SetId;
 use super::super::condition::{Condition, Countries, Matcher, Presented};
 use super::super::evaluate::{Judge, Matched};
 use super::super::facts::{Identity, Scheme, TlsVersion};
+use super::super::hash::{text, upper};
 use super::super::pattern::Reading;
 use super::super::text::Side;
-use super::forms::{Forms, text, upper};
+use super::forms::{Forms, Segments};
 use crate::value::country::{Continent, Subdivision};
 use crate::value::host::HostPattern;
 use crate::value::region::{Anonymizers, GeoFacts, Region};
@@ -241,17 +242,33 @@ enum Known {
 
 /// The numbers of one request, found as they are asked for.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(in crate::policy) struct Asked {
     known: [Known; Attribute::ALL.len()],
     numbers: SmallVec<[u32; NUMBERS_MAX]>,
+    /// The path, as far as a list has needed it; none within where it is no path.
+    segments: Option<Option<Segments>>,
 }
 
 impl Asked {
-    pub(super) fn new() -> Self {
+    pub(in crate::policy) fn new() -> Self {
         Self {
             known: [Known::NotYet; Attribute::ALL.len()],
             numbers: SmallVec::new(),
+            segments: None,
         }
+    }
+
+    /// Another list is searched: its forms of paths are others, and it may stand on the other side.
+    pub(super) fn begin(&mut self) {
+        if let Some(path) = self.known.get_mut(usize::from(Attribute::Path.number())) {
+            *path = Known::NotYet;
+        }
+    }
+
+    /// A list of the other side is searched: what a failed fact makes of a test is another thing there.
+    pub(in crate::policy) fn turn(&mut self) {
+        self.known = [Known::NotYet; Attribute::ALL.len()];
+        self.numbers.clear();
     }
 
     /// The numbers of an attribute; none where a test on it may hold whatever it asks for. `side` is that of the list.
@@ -307,7 +324,14 @@ impl Asked {
         match unknown {
             Some(Matched::Fails) => {}
             Some(Matched::Holds | Matched::Open) => return Known::Anything,
-            None => held(attribute, judge, forms, &mut add),
+            None if attribute == Attribute::Path => {
+                let path = judge.facts.target.strict();
+                let segments = self.segments.get_or_insert_with(|| Segments::of(path));
+                if let Some(segments) = segments {
+                    forms.each(segments, add);
+                }
+            }
+            None => held(attribute, judge, &mut add),
         }
         let place = |n: usize| u8::try_from(n).ok();
         match (place(from), place(self.numbers.len())) {
@@ -318,7 +342,7 @@ impl Asked {
 }
 
 /// The numbers that a request has.
-fn held(attribute: Attribute, judge: &Judge<'_>, forms: &Forms, add: &mut impl FnMut(u32)) {
+fn held(attribute: Attribute, judge: &Judge<'_>, add: &mut impl FnMut(u32)) {
     let facts = judge.facts;
     let person = match judge.identity {
         Identity::Known(person) => Some(person),
@@ -334,7 +358,11 @@ fn held(attribute: Attribute, judge: &Judge<'_>, forms: &Forms, add: &mut impl F
             let class = judge.peer_class();
             within(judge.policy.addresses.sets(class));
         }
-        Attribute::WebSocket => facts.websocket.then(|| add(0)).unwrap_or_default(),
+        Attribute::WebSocket => {
+            if facts.websocket {
+                add(0);
+            }
+        }
         Attribute::Certificate => {
             let held = facts.tls.is_some_and(|tls| tls.client_cert);
             add(certificate(if held {
@@ -369,7 +397,8 @@ fn held(attribute: Attribute, judge: &Judge<'_>, forms: &Forms, add: &mut impl F
             None => add(AUTH_NONE),
         },
         Attribute::Host => hosts(facts.host, add),
-        Attribute::Path => forms.each(facts.target.strict(), add),
+        // The numbers of paths are those of the list.
+        Attribute::Path => {}
         Attribute::Country
         | Attribute::Continent
         | Attribute::Subdivision
@@ -476,4 +505,4 @@ const HOST_ANY: u32 = 0;
 /// Wildcards with more labels are left to the plain evaluator.
 const LABELS_MAX: usize = 12;
 /// Numbers of one request. One with more (hundreds of roles, an address in hundreds of sets) is judged rule by rule.
-const NUMBERS_MAX: usize = 160;
+const NUMBERS_MAX: usize = 192;

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::super::condition::{Condition, Matcher};
 use super::super::pattern::{PathTest, Pattern, Reading};
-use super::forms::Forms;
+use super::forms::{Forms, Segments};
 use crate::value::path::Target;
 
 /// The `path` tests of a list.
@@ -41,7 +41,10 @@ impl Patterns {
     /// The patterns that a path may match; false where there are too many to tell.
     fn of(&self, path: &str, found: &mut SmallVec<[u32; FOUND_MAX]>) -> bool {
         let mut fits = true;
-        self.forms.each(path, |number| {
+        let Some(segments) = Segments::of(path) else {
+            return true;
+        };
+        self.forms.each(&segments, |number| {
             for id in self.known.get(&number).into_iter().flatten() {
                 fits &= found.len() < FOUND_MAX;
                 if fits {

@@ -10,7 +10,7 @@ use proptest::sample::{select, subsequence};
 use super::properties::{Written, asked, deny, told};
 use super::{oracle, properties, read};
 use crate::policy::facts::{Scheme, TlsFacts, TlsVersion};
-use crate::policy::index::SCAN_MAX;
+use crate::policy::index::{SCAN_MAX, SHORT_MAX};
 use crate::policy::simulate::{Asked, Caller};
 use crate::policy::{Ambiguous, Credential, Decision, Facts, First, Identity, Place, Policy};
 use crate::value::country::{Continent, Country};
@@ -19,7 +19,16 @@ use crate::value::region::{GeoFacts, Region};
 
 /// The sizes that lists are tried with.
 fn size() -> impl Strategy<Value = usize> {
-    select(vec![0, 1, SCAN_MAX, SCAN_MAX + 1, 63, 64, 65, 130])
+    select(vec![
+        0,
+        1,
+        SCAN_MAX,
+        SCAN_MAX + 1,
+        SHORT_MAX - 1,
+        SHORT_MAX,
+        SHORT_MAX + 1,
+        130,
+    ])
 }
 
 /// Every key that a rule can have, now and then matching what is asked below.

@@ -346,6 +346,11 @@ fn ambiguous_and_malformed_answers_are_refused() {
             "a bare LF behind data",
         ),
         (
+            &chunked("5\r\nhello\rx0\r\n\r\n", ""),
+            ChunkEnd,
+            "a bare CR behind data",
+        ),
+        (
             &chunked("5\r\nhello0\r\n\r\n", ""),
             ChunkEnd,
             "nothing behind data",
