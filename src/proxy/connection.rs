@@ -10,7 +10,7 @@ use http::HeaderValue;
 use tokio::sync::oneshot;
 
 use super::exchange::Exchange;
-use super::service::address_value;
+use super::upward::address_value;
 use crate::policy::facts::{Scheme, TlsFacts};
 use crate::snapshot::Listener;
 use crate::snapshot::tls::ServerTls;

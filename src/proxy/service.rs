@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{
-    CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, TRANSFER_ENCODING,
+    CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::{Request, Response, StatusCode, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
@@ -32,7 +32,9 @@ use super::enforce::{Case, Judged, tell};
 use super::exchange::Exchange;
 use super::headers::{self, Hop};
 use super::intake::{self, Intake};
+use super::own::{Asking, Early, asker, fail, fill, fixed, redirect};
 use super::request_id::{self, Ids};
+use super::upward::{Forwarding, edit, edit_response, identity_headers};
 use crate::client::address::Derived;
 use crate::observe::access_log::WorkerLog;
 use crate::observe::metrics::WorkerMetrics;
@@ -40,10 +42,10 @@ use crate::observe::record::{AnsweredBy, Decided, Text, UpstreamPart};
 use crate::observe::ring::Ring;
 use crate::policy::decision::Place;
 use crate::policy::facts::Scheme;
-use crate::policy::{Decision, First, Permit, Person, Verdict};
-use crate::respond::{self, Asker, Notice};
+use crate::policy::{Decision, First, Permit, Verdict};
+use crate::respond::{self, Notice};
 use crate::snapshot::store::{Handle, Lease};
-use crate::snapshot::{Answer, Part, Route, Site, Snapshot, Template, Upstream};
+use crate::snapshot::{Answer, Route, Site, Snapshot, Upstream};
 use crate::upstream::body::{ClientBody, RequestBody};
 use crate::upstream::forward::Patience;
 use crate::upstream::{self, Clock, Phase, Pools, Trace};
@@ -115,9 +117,6 @@ impl hyper::service::Service<Request<Incoming>> for GateService {
         Box::pin(async move { gate.serve(opened).await })
     }
 }
-
-/// Where an answer without an upstream comes from.
-type Early = Result<Response<Bytes>, Failure>;
 
 impl Gate {
     /// The newest snapshot.
@@ -524,22 +523,15 @@ enum Step {
 }
 
 /// An allowed request on its way up.
-struct Passed {
+pub(super) struct Passed {
     #[expect(dead_code, reason = "kept beside the permit for the explain ring")]
     decision: Decision,
     permit: Permit,
     place: Place,
-    upstream: Arc<Upstream>,
+    pub(super) upstream: Arc<Upstream>,
     websocket: bool,
-    forwarding: Forwarding,
-    identity: Vec<(HeaderName, HeaderValue)>,
-}
-
-/// What the forwarding headers say: what was judged.
-struct Forwarding {
-    client: std::net::IpAddr,
-    scheme: Scheme,
-    host: Option<HeaderValue>,
+    pub(super) forwarding: Forwarding,
+    pub(super) identity: Vec<(HeaderName, HeaderValue)>,
 }
 
 fn site_of(snapshot: &Snapshot, place: Place) -> Option<&Site> {
@@ -585,157 +577,6 @@ fn unasked(
     Some(Ok(preflight))
 }
 
-fn asker<'r>(
-    snapshot: &'r Snapshot,
-    site: Option<&'r Site>,
-    route: Option<&'r Route>,
-    parts: &'r Parts,
-    record: &'r crate::observe::record::Record,
-) -> Asker<'r> {
-    asker_of(snapshot, site, route, &parts.method, &parts.headers, record)
-}
-
-fn asker_of<'r>(
-    snapshot: &'r Snapshot,
-    site: Option<&'r Site>,
-    route: Option<&'r Route>,
-    method: &'r Method,
-    headers: &'r HeaderMap,
-    record: &'r crate::observe::record::Record,
-) -> Asker<'r> {
-    let denial = route
-        .and_then(|route| route.denial.as_ref())
-        .or_else(|| site.map(|site| &site.denial));
-    Asker {
-        method,
-        headers,
-        api: site.is_some_and(|site| site.api),
-        denial: denial.unwrap_or(&snapshot.denial),
-        pages: &snapshot.pages,
-        default_language: snapshot.default_language.as_deref(),
-        cors: site.and_then(|site| site.cors.as_ref()),
-        request_id: record.request_id.to_str().unwrap_or_default(),
-        now: record.started,
-    }
-}
-
-fn fail(
-    failure: Failure,
-    snapshot: &Snapshot,
-    owner: Option<(&Site, &Route)>,
-    parts: &Parts,
-    exchange: &mut Exchange,
-) -> Response<Bytes> {
-    answer_failure(
-        failure,
-        snapshot,
-        owner,
-        &parts.method,
-        &parts.headers,
-        exchange,
-    )
-}
-
-fn answer_failure(
-    failure: Failure,
-    snapshot: &Snapshot,
-    owner: Option<(&Site, &Route)>,
-    method: &Method,
-    headers: &HeaderMap,
-    exchange: &mut Exchange,
-) -> Response<Bytes> {
-    let answer = respond::failure::classify(failure);
-    let record = &mut exchange.record;
-    record.answered_by = AnsweredBy::Proxy;
-    record.error = Some(answer.code);
-    record.reason = Some(answer.reason.clone());
-    let notice = answer.notice();
-    let asker = asker_of(
-        snapshot,
-        owner.map(|owner| owner.0),
-        owner.map(|owner| owner.1),
-        method,
-        headers,
-        record,
-    );
-    let mut response = respond::answer(&notice, &asker);
-    if answer.connection == respond::failure::Connection::Close {
-        response
-            .headers_mut()
-            .insert(http::header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
-}
-
-/// What a later answer of ours needs of a request head that has gone upstream.
-struct Asking {
-    method: Method,
-    headers: HeaderMap,
-}
-
-impl Asking {
-    fn of(parts: &Parts) -> Self {
-        let mut headers = HeaderMap::new();
-        for name in ASKED {
-            for value in parts.headers.get_all(&name) {
-                headers.append(name.clone(), value.clone());
-            }
-        }
-        Self {
-            method: parts.method.clone(),
-            headers,
-        }
-    }
-
-    fn fail(
-        &self,
-        failure: Failure,
-        snapshot: &Snapshot,
-        owner: Option<(&Site, &Route)>,
-        exchange: &mut Exchange,
-    ) -> Response<Bytes> {
-        answer_failure(
-            failure,
-            snapshot,
-            owner,
-            &self.method,
-            &self.headers,
-            exchange,
-        )
-    }
-
-    fn intercept(
-        &self,
-        status: StatusCode,
-        theirs: &HeaderMap,
-        snapshot: &Snapshot,
-        site: &Site,
-        route: &Route,
-        exchange: &Exchange,
-    ) -> Response<Bytes> {
-        let reason = respond::reasons::of_status(status);
-        let asker = asker_of(
-            snapshot,
-            Some(site),
-            Some(route),
-            &self.method,
-            &self.headers,
-            &exchange.record,
-        );
-        let mut response = respond::answer(&Notice::new(status, &reason), &asker);
-        respond::keep_upstream_headers(theirs, response.headers_mut());
-        response
-    }
-}
-
-/// The fields that choose the form of an answer of ours.
-const ASKED: [HeaderName; 4] = [
-    http::header::ACCEPT,
-    http::header::ACCEPT_LANGUAGE,
-    http::header::ORIGIN,
-    HeaderName::from_static("sec-fetch-mode"),
-];
-
 fn upstream_part(upstream: &Upstream, trace: &Trace) -> UpstreamPart {
     let mut part = UpstreamPart::new(Arc::clone(&upstream.name));
     let server = trace.server.and_then(|index| upstream.servers.get(index));
@@ -772,240 +613,6 @@ fn event_stream(headers: &HeaderMap) -> bool {
         .get(CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
 }
-
-fn edit_response(headers: &mut HeaderMap, snapshot: &Snapshot) {
-    let edits = &snapshot.response_headers;
-    for name in &edits.remove {
-        headers.remove(name);
-    }
-    for (name, value) in &edits.set {
-        headers.insert(name.clone(), value.clone());
-    }
-    for (name, value) in &edits.add {
-        headers.append(name.clone(), value.clone());
-    }
-}
-
-/// Rewrites a request head for the upstream.
-fn edit(
-    parts: &mut Parts,
-    passed: &Passed,
-    site: &Site,
-    connection: &Connection,
-    ids: &Ids,
-    hop: Hop,
-    stripped: &[HeaderName],
-) {
-    // Absolute form goes up as origin form; the bytes of path and query stay as they are.
-    if parts.uri.authority().is_some() {
-        let origin = parts.uri.path_and_query().cloned();
-        let mut uri = http::uri::Parts::default();
-        uri.path_and_query = origin;
-        parts.uri = Uri::from_parts(uri).unwrap_or_default();
-    }
-    let headers = &mut parts.headers;
-    if parts.version == Version::HTTP_2 {
-        headers::join_cookies(headers);
-    }
-    headers::strip_request(headers, stripped, hop);
-    if !site.forward_credential {
-        for name in site.identity.credential_headers() {
-            headers.remove(name);
-        }
-    }
-    let forwarding = &passed.forwarding;
-    let client = if forwarding.client == connection.peer_address {
-        connection.peer_value.clone()
-    } else {
-        address_value(forwarding.client)
-    };
-    headers.insert(X_FORWARDED_FOR, client);
-    headers.insert(
-        X_FORWARDED_PROTO,
-        HeaderValue::from_static(forwarding.scheme.as_str()),
-    );
-    if let Some(host) = &forwarding.host {
-        if !headers.contains_key(http::header::HOST) || parts.version < Version::HTTP_11 {
-            headers.insert(http::header::HOST, host.clone());
-        }
-        headers.insert(X_FORWARDED_HOST, host.clone());
-    } else if !headers.contains_key(http::header::HOST)
-        && let Some(server) = passed.upstream.servers.first()
-        && let Ok(value) = HeaderValue::from_str(&server.authority)
-    {
-        headers.insert(http::header::HOST, value);
-    }
-    headers.insert(request_id::X_REQUEST_ID, ids.request_id.clone());
-    if let Some(traceparent) = &ids.traceparent {
-        headers.insert(request_id::TRACEPARENT, traceparent.clone());
-    }
-    if site.forwarded {
-        headers.insert(http::header::FORWARDED, forwarded(forwarding));
-    }
-    if site.via {
-        headers.append(
-            http::header::VIA,
-            HeaderValue::from_static("1.1 portcullis"),
-        );
-    }
-    for (name, value) in &passed.identity {
-        headers.append(name.clone(), value.clone());
-    }
-}
-
-/// RFC 7239: one element, what was judged.
-fn forwarded(forwarding: &Forwarding) -> HeaderValue {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(96);
-    let node = match forwarding.client {
-        std::net::IpAddr::V4(address) => write!(text, "for={address}"),
-        std::net::IpAddr::V6(address) => write!(text, "for=\"[{address}]\""),
-    };
-    let proto = write!(text, ";proto={}", forwarding.scheme.as_str());
-    if let Some(host) = forwarding.host.as_ref().and_then(|host| host.to_str().ok()) {
-        text.push_str(";host=\"");
-        text.push_str(host);
-        text.push('"');
-    }
-    // Writing to a string cannot fail.
-    debug_assert!(node.is_ok() && proto.is_ok());
-    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
-}
-
-/// An address as a header value.
-#[must_use]
-pub fn address_value(address: std::net::IpAddr) -> HeaderValue {
-    // An address is always visible ASCII.
-    HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static(""))
-}
-
-fn identity_headers(
-    site: &Site,
-    person: Option<&Person>,
-    case: &Case<'_>,
-) -> Vec<(HeaderName, HeaderValue)> {
-    let wanted = &site.headers_to_upstream;
-    let mut set = Vec::new();
-    let mut put = |name: &Option<HeaderName>, value: &str| {
-        // UTF-8 as it is, so that a name of any script arrives; control characters make no header.
-        if let (Some(name), Ok(value)) = (name, HeaderValue::from_bytes(value.as_bytes())) {
-            set.push((name.clone(), value));
-        }
-    };
-    if wanted.country.is_some()
-        && let Some(country) = case.region().country
-    {
-        put(&wanted.country, &country.to_string());
-    }
-    if let Some(person) = person {
-        put(&wanted.user, &person.principal.user);
-        // A role that holds the separator would be read as two that nobody granted.
-        let plain = |role: &&str| !role.contains(|c: char| c == ',' || c.is_control());
-        let roles = person.principal.roles.iter().map(|role| &**role);
-        let roles: Vec<&str> = roles.filter(plain).collect();
-        if !roles.is_empty() {
-            put(&wanted.roles, &roles.join(","));
-        }
-        for (path, name) in &wanted.claims {
-            if let Some(text) = claim(&person.principal.claims, path) {
-                put(&Some(name.clone()), &text);
-            }
-        }
-    }
-    set
-}
-
-fn claim(claims: &serde_json::Map<String, serde_json::Value>, path: &str) -> Option<String> {
-    let mut steps = path.split('.');
-    let mut value = claims.get(steps.next()?)?;
-    for step in steps {
-        value = value.get(step)?;
-    }
-    match value {
-        serde_json::Value::String(text) => Some(text.clone()),
-        serde_json::Value::Number(number) => Some(number.to_string()),
-        serde_json::Value::Bool(value) => Some(value.to_string()),
-        serde_json::Value::Null | serde_json::Value::Array(_) | serde_json::Value::Object(_) => {
-            None
-        }
-    }
-}
-
-fn redirect(status: StatusCode, location: &str) -> Early {
-    let mut response = Response::new(Bytes::new());
-    *response.status_mut() = status;
-    let value = HeaderValue::from_str(location)
-        .ok()
-        .ok_or(Failure::Malformed("redirect"))?;
-    response.headers_mut().insert(LOCATION, value);
-    response
-        .headers_mut()
-        .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-    Ok(response)
-}
-
-fn fixed(
-    status: StatusCode,
-    kind: Option<&HeaderValue>,
-    body: &Bytes,
-    method: &Method,
-) -> Response<Bytes> {
-    let head = *method == Method::HEAD;
-    let mut response = Response::new(if head { Bytes::new() } else { body.clone() });
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    if status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-    }
-    if let Some(kind) = kind {
-        headers.insert(CONTENT_TYPE, kind.clone());
-    }
-    response
-}
-
-/// A template with this request's words.
-fn fill(template: &Template, case: &Case<'_>, route: &Route) -> String {
-    let path = case.target.path();
-    let mut text = String::with_capacity(128);
-    for part in &template.0 {
-        match part {
-            Part::Text(literal) => text.push_str(literal),
-            Part::Scheme => text.push_str(case.scheme.as_str()),
-            Part::Host => text.push_str(case.shown_host),
-            Part::Client => text.push_str(&case.client.to_string()),
-            Part::Path => text.push_str(path),
-            Part::Query => {
-                if let Some(query) = case.target.query() {
-                    text.push('?');
-                    text.push_str(query);
-                }
-            }
-            Part::Tail => text.push_str(tail(path, &route.pattern)),
-        }
-    }
-    text
-}
-
-/// What the first `*` or the final `**` of the pattern took of the raw path.
-fn tail<'p>(path: &'p str, pattern: &str) -> &'p str {
-    let literal = pattern
-        .split('/')
-        .take_while(|segment| !segment.starts_with('*'))
-        .count();
-    let mut at = 0;
-    for _ in 0..literal {
-        let rest = path.get(at..).unwrap_or_default();
-        let Some(next) = rest.find('/') else {
-            return "";
-        };
-        at += next + 1;
-    }
-    path.get(at..).unwrap_or_default()
-}
-
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Longer than any sign-in may take; those have bounds of their own.
 const JUDGE_PATIENCE: Duration = Duration::from_secs(30);

@@ -22,7 +22,7 @@ use super::worker::Worker;
 use super::{http2, idle, refused, subject, tunnel};
 use crate::observe::metrics::Closed;
 use crate::policy::facts::{TlsFacts, TlsVersion};
-use crate::proxy::service::address_value;
+use crate::proxy::upward::address_value;
 use crate::proxy::{Connection, Gate, GateService, Stop};
 use crate::snapshot::{Limits, Listener};
 use crate::upstream::{Clock, Phase};

@@ -1,0 +1,188 @@
+//! A request head as the upstream gets it: origin form, forwarding fields, identity fields; and the edits of every answer.
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Uri, Version};
+
+use super::connection::Connection;
+use super::enforce::Case;
+use super::headers::{self, Hop};
+use super::request_id::{self, Ids};
+use super::service::Passed;
+use crate::policy::Person;
+use crate::policy::facts::Scheme;
+use crate::snapshot::{Site, Snapshot};
+
+/// What the forwarding headers say: what was judged.
+pub(super) struct Forwarding {
+    pub(super) client: std::net::IpAddr,
+    pub(super) scheme: Scheme,
+    pub(super) host: Option<HeaderValue>,
+}
+
+pub(super) fn edit_response(headers: &mut HeaderMap, snapshot: &Snapshot) {
+    let edits = &snapshot.response_headers;
+    for name in &edits.remove {
+        headers.remove(name);
+    }
+    for (name, value) in &edits.set {
+        headers.insert(name.clone(), value.clone());
+    }
+    for (name, value) in &edits.add {
+        headers.append(name.clone(), value.clone());
+    }
+}
+
+/// Rewrites a request head for the upstream.
+pub(super) fn edit(
+    parts: &mut Parts,
+    passed: &Passed,
+    site: &Site,
+    connection: &Connection,
+    ids: &Ids,
+    hop: Hop,
+    stripped: &[HeaderName],
+) {
+    // Absolute form goes up as origin form; the bytes of path and query stay as they are.
+    if parts.uri.authority().is_some() {
+        let origin = parts.uri.path_and_query().cloned();
+        let mut uri = http::uri::Parts::default();
+        uri.path_and_query = origin;
+        parts.uri = Uri::from_parts(uri).unwrap_or_default();
+    }
+    let headers = &mut parts.headers;
+    if parts.version == Version::HTTP_2 {
+        headers::join_cookies(headers);
+    }
+    headers::strip_request(headers, stripped, hop);
+    if !site.forward_credential {
+        for name in site.identity.credential_headers() {
+            headers.remove(name);
+        }
+    }
+    let forwarding = &passed.forwarding;
+    let client = if forwarding.client == connection.peer_address {
+        connection.peer_value.clone()
+    } else {
+        address_value(forwarding.client)
+    };
+    headers.insert(X_FORWARDED_FOR, client);
+    headers.insert(
+        X_FORWARDED_PROTO,
+        HeaderValue::from_static(forwarding.scheme.as_str()),
+    );
+    if let Some(host) = &forwarding.host {
+        if !headers.contains_key(http::header::HOST) || parts.version < Version::HTTP_11 {
+            headers.insert(http::header::HOST, host.clone());
+        }
+        headers.insert(X_FORWARDED_HOST, host.clone());
+    } else if !headers.contains_key(http::header::HOST)
+        && let Some(server) = passed.upstream.servers.first()
+        && let Ok(value) = HeaderValue::from_str(&server.authority)
+    {
+        headers.insert(http::header::HOST, value);
+    }
+    headers.insert(request_id::X_REQUEST_ID, ids.request_id.clone());
+    if let Some(traceparent) = &ids.traceparent {
+        headers.insert(request_id::TRACEPARENT, traceparent.clone());
+    }
+    if site.forwarded {
+        headers.insert(http::header::FORWARDED, forwarded(forwarding));
+    }
+    if site.via {
+        headers.append(
+            http::header::VIA,
+            HeaderValue::from_static("1.1 portcullis"),
+        );
+    }
+    for (name, value) in &passed.identity {
+        headers.append(name.clone(), value.clone());
+    }
+}
+
+/// RFC 7239: one element, what was judged.
+pub(super) fn forwarded(forwarding: &Forwarding) -> HeaderValue {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(96);
+    let node = match forwarding.client {
+        std::net::IpAddr::V4(address) => write!(text, "for={address}"),
+        std::net::IpAddr::V6(address) => write!(text, "for=\"[{address}]\""),
+    };
+    let proto = write!(text, ";proto={}", forwarding.scheme.as_str());
+    if let Some(host) = forwarding.host.as_ref().and_then(|host| host.to_str().ok()) {
+        text.push_str(";host=\"");
+        text.push_str(host);
+        text.push('"');
+    }
+    // Writing to a string cannot fail.
+    debug_assert!(node.is_ok() && proto.is_ok());
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// An address as a header value.
+#[must_use]
+pub fn address_value(address: std::net::IpAddr) -> HeaderValue {
+    // An address is always visible ASCII.
+    HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static(""))
+}
+
+pub(super) fn identity_headers(
+    site: &Site,
+    person: Option<&Person>,
+    case: &Case<'_>,
+) -> Vec<(HeaderName, HeaderValue)> {
+    let wanted = &site.headers_to_upstream;
+    let mut set = Vec::new();
+    let mut put = |name: &Option<HeaderName>, value: &str| {
+        // UTF-8 as it is, so that a name of any script arrives; control characters make no header.
+        if let (Some(name), Ok(value)) = (name, HeaderValue::from_bytes(value.as_bytes())) {
+            set.push((name.clone(), value));
+        }
+    };
+    if wanted.country.is_some()
+        && let Some(country) = case.region().country
+    {
+        put(&wanted.country, &country.to_string());
+    }
+    if let Some(person) = person {
+        put(&wanted.user, &person.principal.user);
+        // A role that holds the separator would be read as two that nobody granted.
+        let plain = |role: &&str| !role.contains(|c: char| c == ',' || c.is_control());
+        let roles = person.principal.roles.iter().map(|role| &**role);
+        let roles: Vec<&str> = roles.filter(plain).collect();
+        if !roles.is_empty() {
+            put(&wanted.roles, &roles.join(","));
+        }
+        for (path, name) in &wanted.claims {
+            if let Some(text) = claim(&person.principal.claims, path) {
+                put(&Some(name.clone()), &text);
+            }
+        }
+    }
+    set
+}
+
+pub(super) fn claim(
+    claims: &serde_json::Map<String, serde_json::Value>,
+    path: &str,
+) -> Option<String> {
+    let mut steps = path.split('.');
+    let mut value = claims.get(steps.next()?)?;
+    for step in steps {
+        value = value.get(step)?;
+    }
+    match value {
+        serde_json::Value::String(text) => Some(text.clone()),
+        serde_json::Value::Number(number) => Some(number.to_string()),
+        serde_json::Value::Bool(value) => Some(value.to_string()),
+        serde_json::Value::Null | serde_json::Value::Array(_) | serde_json::Value::Object(_) => {
+            None
+        }
+    }
+}
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
