@@ -5,7 +5,7 @@
 //! reset. A connection without streams says GOAWAY when its idle time is over, and is cut when nothing leaves it after that.
 //!
 //! What hyper's `h2` refuses (bad pseudo-fields, connection-specific fields, a wrong length, floods) never becomes a request and
-//! ends in RST_STREAM or GOAWAY. [`Frames`](super::frames) counts what was sent, so that it gets its line in the access log.
+//! ends in RST_STREAM or GOAWAY. `frames` counts what was sent, so that it gets its line in the access log.
 
 use std::cell::RefCell;
 use std::pin::Pin;
