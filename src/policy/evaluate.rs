@@ -17,7 +17,7 @@ use super::condition::{AddressTest, AuthTest, Condition, Matcher, Presented, Tes
 use super::decision::{Credential, Decision, First, Place, RefusalId, RuleId, Verdict};
 use super::draft::{Conditional, Grant, SignIn};
 use super::facts::{Facts, Identity, Person};
-use super::index::{Asked, Found, Index};
+use super::index::{Asked, Found, Index, Wish};
 use super::pattern::Reading;
 use super::text::Side;
 use super::{Denies, Policy, Route};
@@ -140,13 +140,23 @@ impl Policy {
         let route = self.route_at(place);
         let worst = Judge::new(self, facts, identity, Failed::Hurts, unresolved);
         let mut asked = Asked::new();
-        let denied = worst.denies(self.guards(place), &mut asked);
+        let guards = self.guards(place);
+        let denied = worst.denies(guards, Wish::Certain, &mut asked);
         let granted = match denied {
             Denied::By(..) => Granted::Never,
             Denied::Open | Denied::Never => worst.allows(route, &mut asked),
         };
         let refused_by = match (denied, granted) {
-            (Denied::Never, Granted::By(rule)) => return Answer::Allow(rule),
+            // Only here does it matter whether a deny waits for the identity.
+            (Denied::Never, Granted::By(rule)) => {
+                if worst.touched.get() {
+                    asked.turn();
+                }
+                return match worst.denies(guards, Wish::Open, &mut asked) {
+                    Denied::Never => Answer::Allow(rule),
+                    Denied::Open | Denied::By(..) => Answer::Open,
+                };
+            }
             (Denied::Never | Denied::Open, Granted::By(_) | Granted::Open) => return Answer::Open,
             (Denied::By(refusal, rule), _) => Some((refusal, rule)),
             (Denied::Never | Denied::Open, Granted::Never) => None,
@@ -154,7 +164,7 @@ impl Policy {
         let refused_by = if worst.touched.get() {
             let best = Judge::new(self, facts, identity, Failed::Helps, unresolved);
             let mut asked = Asked::new();
-            match best.denies(self.guards(place), &mut asked) {
+            match best.denies(guards, Wish::Certain, &mut asked) {
                 Denied::By(refusal, rule) => Some((refusal, rule)),
                 Denied::Never | Denied::Open => match best.allows(route, &mut asked) {
                     Granted::Never => None,
@@ -241,10 +251,11 @@ impl<'j> Judge<'j> {
     }
 
     /// The first deny that holds; rules behind it cannot change that.
-    fn denies(&self, lists: [&Denies; 3], asked: &mut Asked) -> Denied {
+    fn denies(&self, lists: [&Denies; 3], wish: Wish, asked: &mut Asked) -> Denied {
         let mut answer = Denied::Never;
         for list in lists {
-            let found = self.list(&list.denies, list.index.as_ref(), Side::Hurts, asked);
+            let index = list.index.as_ref();
+            let found = self.list(&list.denies, index, Side::Hurts, wish, asked);
             match found.holds.and_then(|at| list.denies.get(at)) {
                 Some(deny) => return Denied::By(deny.refusal, deny.rule),
                 None if found.open => answer = Denied::Open,
@@ -263,7 +274,7 @@ impl<'j> Judge<'j> {
         if self.touched.get() {
             asked.turn();
         }
-        let found = self.list(allows, index, Side::Helps, asked);
+        let found = self.list(allows, index, Side::Helps, Wish::All, asked);
         match found.holds.and_then(|at| allows.get(at)) {
             Some(allow) => Granted::By(Some(allow.rule)),
             None if found.open => Granted::Open,
@@ -277,10 +288,11 @@ impl<'j> Judge<'j> {
         rules: &[R],
         index: Option<&Index>,
         side: Side,
+        wish: Wish,
         asked: &mut Asked,
     ) -> Found {
         if let Some(index) = index {
-            return index.search(self, asked, |at| {
+            return index.search(self, wish, asked, |at| {
                 let rule = rules.get(at);
                 rule.map_or(Matched::Fails, |rule| {
                     self.condition(rule.condition(), side)

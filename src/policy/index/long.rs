@@ -16,10 +16,10 @@ use super::super::condition::Condition;
 use super::super::evaluate::{Judge, Matched};
 use super::super::facts::Identity;
 use super::super::text::Side;
-use super::Found;
 use super::forms::Forms;
 use super::keys::{self, Asked, Attribute};
 use super::rows::{ROW_MAX, Row, Rows, Stretch};
+use super::{Found, Wish};
 
 /// The index of one list.
 #[derive(Debug)]
@@ -108,6 +108,7 @@ impl Long {
     pub(super) fn search(
         &self,
         judge: &Judge<'_>,
+        wish: Wish,
         asked: &mut Asked,
         verify: impl FnMut(usize) -> Matched,
     ) -> Found {
@@ -124,10 +125,12 @@ impl Long {
         for group in &self.groups {
             if unknown && group.needs_identity {
                 // None of these can hold: they matter only where nothing else does.
-                if search.best < usize::MAX || search.open {
+                if wish == Wish::Certain || search.best < usize::MAX || search.open {
                     break;
                 }
                 search.any = true;
+            } else if wish == Wish::Open {
+                continue;
             }
             if search.group(group) == Next::Stop {
                 break;

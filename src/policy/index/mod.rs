@@ -23,6 +23,7 @@ use self::long::Long;
 use self::short::Short;
 use super::condition::Condition;
 use super::evaluate::{Judge, Matched};
+use super::facts::Identity;
 use super::text::Side;
 
 /// Lists up to this length are scanned: a scan of so few rules costs less than finding them.
@@ -30,8 +31,19 @@ pub(super) const SCAN_MAX: usize = 3;
 /// Lists up to this length have one word for each number.
 pub(super) const SHORT_MAX: usize = 64;
 
-/// What a list of rules says.
+/// What is to be found while it is open who asks. Once that is known, everything is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// The first rule that holds, or else whether one is open.
+    All,
+    /// The first rule that holds. Rules that wait for an identity may be left out.
+    Certain,
+    /// Whether a rule is open that [`Wish::Certain`] left out.
+    Open,
+}
+
+/// What a list of rules says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Found {
     /// The first rule that holds.
     pub(super) holds: Option<usize>,
@@ -68,13 +80,17 @@ impl Index {
     pub(super) fn search(
         &self,
         judge: &Judge<'_>,
+        wish: Wish,
         asked: &mut Asked,
         verify: impl FnMut(usize) -> Matched,
     ) -> Found {
         asked.begin();
+        let unknown = matches!(judge.identity, Identity::Open);
         match self {
-            Self::Short(short) => short.search(judge, asked, verify),
-            Self::Long(long) => long.search(judge, asked, verify),
+            // Nothing has been left out.
+            Self::Short(_) | Self::Long(_) if wish == Wish::Open && !unknown => Found::default(),
+            Self::Short(short) => short.search(judge, wish, asked, verify),
+            Self::Long(long) => long.search(judge, wish, asked, verify),
         }
     }
 

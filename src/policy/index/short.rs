@@ -4,10 +4,10 @@ use super::super::condition::Condition;
 use super::super::evaluate::{Judge, Matched};
 use super::super::facts::Identity;
 use super::super::text::Side;
-use super::Found;
 use super::forms::Forms;
 use super::keys::{Asked, Attribute};
 use super::long::{by_worth, profile};
+use super::{Found, Wish};
 
 /// The index of a short list. One block of memory, since a cold one costs more than all that is computed from it.
 #[derive(Debug)]
@@ -87,17 +87,23 @@ impl Short {
     pub(super) fn search(
         &self,
         judge: &Judge<'_>,
+        wish: Wish,
         asked: &mut Asked,
         mut verify: impl FnMut(usize) -> Matched,
     ) -> Found {
-        let mut found = Found {
-            holds: None,
-            open: false,
-        };
+        let mut found = Found::default();
         let [every, needs_identity, geo, blocks @ ..] = &*self.words else {
             return found;
         };
-        let mut left = *every;
+        let waits = match judge.identity {
+            Identity::Open => *needs_identity,
+            Identity::Anonymous | Identity::Known(_) | Identity::Failed => 0,
+        };
+        let mut left = match wish {
+            Wish::All => *every,
+            Wish::Certain => every & !waits,
+            Wish::Open => waits,
+        };
         let mut blocks = blocks;
         while let [head, others, rest @ ..] = blocks {
             let Some(attribute) = Attribute::ALL.get(usize::from(head.to_le_bytes()[0])) else {
@@ -124,10 +130,7 @@ impl Short {
                 left &= others | ask;
             }
         }
-        let later = match judge.identity {
-            Identity::Open => left & needs_identity,
-            Identity::Anonymous | Identity::Known(_) | Identity::Failed => 0,
-        };
+        let later = left & waits;
         for place in places(left & !later) {
             match verify(place) {
                 Matched::Holds => {

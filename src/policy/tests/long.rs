@@ -296,13 +296,13 @@ fn both(written: &Written) -> (Policy, Policy) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        failure_persistence: None, cases: 40, max_shrink_iters: 400, ..Default::default()
+        failure_persistence: None, cases: 30, max_shrink_iters: 400, ..Default::default()
     })]
 
     #[test]
     fn the_indexed_engine_equals_the_plain_one(
         written in policy_text(),
-        requests in proptest::collection::vec(request(), 60),
+        requests in proptest::collection::vec(request(), 40),
     ) {
         let (indexed, plain) = both(&written);
         for request in &requests {
