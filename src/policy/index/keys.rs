@@ -4,7 +4,7 @@
 //! request. Not the reverse: numbers of texts are hashes, so what shares one must be looked at. Where [`Attribute::is_exact`]
 //! says so, sharing a number *is* the test.
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::super::address::SetId;
 use super::super::condition::{Condition, Countries, Matcher, Presented};
@@ -155,12 +155,17 @@ pub(super) fn needs_identity(condition: &Condition) -> bool {
         || condition.unless.iter().any(waits)
 }
 
+/// The numbers of one test: mostly few.
+pub(super) type Numbers = SmallVec<[u32; 8]>;
+
 /// The numbers that a test asks for, any of which will do; none where it cannot be indexed.
-pub(super) fn wanted(matcher: &Matcher, forms: &mut Forms) -> Option<(Attribute, Vec<u32>)> {
+pub(super) fn wanted(matcher: &Matcher, forms: &mut Forms) -> Option<(Attribute, Numbers)> {
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     Some(match matcher {
-        Matcher::WebSocket => (Attribute::WebSocket, vec![0]),
-        Matcher::ClientCertificate(wanted) => (Attribute::Certificate, vec![certificate(*wanted)]),
+        Matcher::WebSocket => (Attribute::WebSocket, smallvec![0]),
+        Matcher::ClientCertificate(wanted) => {
+            (Attribute::Certificate, smallvec![certificate(*wanted)])
+        }
         Matcher::TlsVersion(wanted) => (
             Attribute::Tls,
             wanted.iter().map(|version| tls(*version)).collect(),
@@ -188,8 +193,8 @@ pub(super) fn wanted(matcher: &Matcher, forms: &mut Forms) -> Option<(Attribute,
             Attribute::Host,
             wanted.iter().map(host).collect::<Option<_>>()?,
         ),
-        Matcher::Client(test) if !test.incomplete => (Attribute::Client, vec![test.set.0]),
-        Matcher::Peer(test) if !test.incomplete => (Attribute::Peer, vec![test.set.0]),
+        Matcher::Client(test) if !test.incomplete => (Attribute::Client, smallvec![test.set.0]),
+        Matcher::Peer(test) if !test.incomplete => (Attribute::Peer, smallvec![test.set.0]),
         Matcher::Path(wanted) if wanted.regexes.is_empty() => {
             let patterns = wanted.patterns.iter();
             let numbers = patterns.map(|pattern| forms.number(pattern, Reading::Strict));

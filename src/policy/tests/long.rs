@@ -133,9 +133,38 @@ fn long_allow() -> impl Strategy<Value = String> {
     })
 }
 
+/// Rules that look at the same and mostly fail, by a field or by an exception: the first that holds is far behind.
+fn alike() -> impl Strategy<Value = Vec<String>> {
+    let unless = prop_oneof![
+        (0u8..8).prop_map(|n| format!("{{ ip = \"10.{n}.0.0/16\" }}")),
+        (0u8..8).prop_map(|n| format!("{{ ip = \"10.{n}.0.0/16\", method = \"PUT\" }}")),
+        (0u8..8).prop_map(|n| format!("{{ peer = \"10.{n}.0.0/16\", query.q = \"7\" }}")),
+        select(vec!["NL", "US", "unlisted"]).prop_map(|code| format!("{{ country = \"{code}\" }}")),
+        select(vec!["viewer", "other"]).prop_map(|role| format!("{{ role = \"{role}\" }}")),
+    ];
+    let field = prop_oneof![
+        (0u8..6).prop_map(|n| format!("header.x-a = \"{n}\"")),
+        (0u8..6).prop_map(|n| format!("query.q = \"{n}\"")),
+        Just("cookie.c = { present = true }".to_owned()),
+    ];
+    let methods =
+        subsequence(vec!["GET", "POST", "PUT"], 2..=3).prop_map(|m| format!("method = {m:?}"));
+    let unless = proptest::collection::vec(unless, 1..=3)
+        .prop_map(|t| format!("unless = [{}]", t.join(", ")));
+    (methods, field, unless).prop_map(|(methods, field, unless)| vec![methods, field, unless])
+}
+
+fn alike_deny() -> impl Strategy<Value = String> {
+    alike().prop_map(|parts| parts.join("\n"))
+}
+
+fn alike_allow() -> impl Strategy<Value = String> {
+    alike().prop_map(|parts| format!("{{ {} }}", parts.join(", ")))
+}
+
 /// A pool of rules, repeated to the size that is wanted: few different ones, many places.
 fn list<S: Strategy<Value = String>>(rule: fn() -> S) -> impl Strategy<Value = Vec<String>> {
-    (proptest::collection::vec(rule(), 40), size(), any::<u8>()).prop_map(|(pool, size, turn)| {
+    (proptest::collection::vec(rule(), 70), size(), any::<u8>()).prop_map(|(pool, size, turn)| {
         pool.into_iter()
             .cycle()
             .skip(turn.into())
@@ -144,20 +173,40 @@ fn list<S: Strategy<Value = String>>(rule: fn() -> S) -> impl Strategy<Value = V
     })
 }
 
+/// A policy of many kinds of rules, or of one.
 fn policy_text() -> impl Strategy<Value = Written> {
-    (
+    let many = (
         any::<bool>(),
         list(long_deny),
         list(long_deny),
         list(long_deny),
         list(long_allow),
-    )
-        .prop_map(|(identity, global, site, route, allows)| Written {
-            identity,
-            global,
-            site,
-            routes: vec![("/**", route, allows.clone()), ("/s1/**", vec![], allows)],
-        })
+    );
+    let one = (
+        any::<bool>(),
+        list(alike_deny),
+        list(alike_deny),
+        list(alike_deny),
+        list(alike_allow),
+    );
+    prop_oneof![many.prop_map(of_lists), one.prop_map(of_lists),]
+}
+
+fn of_lists(
+    (identity, global, site, route, allows): (
+        bool,
+        Vec<String>,
+        Vec<String>,
+        Vec<String>,
+        Vec<String>,
+    ),
+) -> Written {
+    Written {
+        identity,
+        global,
+        site,
+        routes: vec![("/**", route, allows.clone()), ("/s1/**", vec![], allows)],
+    }
 }
 
 /// A request over the whole vocabulary.
