@@ -58,21 +58,141 @@ allow = "anyone"
 
 #[test]
 fn every_diagnostic_reads_well() {
+    let mut wrong = Vec::new();
     for path in files("tests/diagnostics") {
         let code = path.file_stem().unwrap().to_str().unwrap();
         let content = std::fs::read_to_string(&path).unwrap();
         let loaded = named(&format!("{code}.toml"), &content, path.parent().unwrap());
-        assert!(
-            codes(&loaded).contains(&code),
-            "{code}: {:?}",
-            codes(&loaded)
-        );
+        if !codes(&loaded).contains(&code) {
+            wrong.push(format!("{code}: {}", loaded.report.render_plain()));
+            continue;
+        }
         assert_eq!(loaded.snapshot.is_none(), loaded.report.refused(), "{code}");
         let shown = loaded.report.render_plain();
         let shown = shown.replace(concat!(env!("CARGO_MANIFEST_DIR"), "/"), "");
         insta::assert_snapshot!(code, shown);
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// A code that the sources name has a file in `tests/diagnostics`, or a test elsewhere.
+#[test]
+fn every_diagnostic_has_a_file() {
+    let shown: BTreeSet<String> = files("tests/diagnostics")
+        .iter()
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    let mut named = BTreeSet::new();
+    let mut rooms = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config")];
+    while let Some(room) = rooms.pop() {
+        for entry in std::fs::read_dir(room).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                rooms.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && !path.ends_with("policy_tests.rs")
+                && (path.ends_with("compile/tests.rs") || !path.ends_with("tests.rs"))
+            {
+                let source = std::fs::read_to_string(&path).unwrap();
+                let product = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
+                named.extend(
+                    product
+                        .split('"')
+                        .filter(|word| is_code(word))
+                        .map(str::to_owned),
+                );
+            }
+        }
+    }
+    for (code, place) in COVERED_ELSEWHERE {
+        let tests = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(place));
+        let tests = tests.unwrap_or_default();
+        let tests = tests.rsplit("#[cfg(test)]").next().unwrap();
+        assert!(tests.contains(code), "{place} does not test {code}");
+    }
+    let elsewhere = COVERED_ELSEWHERE.iter().chain(OUT_OF_REACH);
+    let elsewhere: BTreeSet<&str> = elsewhere.map(|(code, _)| *code).collect();
+    for code in elsewhere.iter().chain(NO_CODES) {
+        assert!(named.contains(*code), "the sources do not name {code}");
+        assert!(!shown.contains(*code), "{code} has a file");
+    }
+    let known: BTreeSet<&str> = shown
+        .iter()
+        .map(String::as_str)
+        .chain(elsewhere.iter().copied())
+        .chain(NO_CODES.iter().copied())
+        .collect();
+    let missing: Vec<&String> = named
+        .iter()
+        .filter(|word| !known.contains(word.as_str()))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "write tests/diagnostics/CODE.toml: {missing:?}"
+    );
+}
+
+/// Whether a literal is written as the code of a diagnostic is: words of small letters, with hyphens between.
+fn is_code(literal: &str) -> bool {
+    let word = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
+    literal.contains('-') && literal.split('-').all(word)
+}
+
+/// Codes that take keys, a clock, a network or a system that no file can bring, and where they are tested.
+const COVERED_ELSEWHERE: &[(&str, &str)] = &[
+    ("bad-duration", "src/config/compile/identity/tests.rs"),
+    (
+        "certificate-expires-soon",
+        "src/config/compile/tls/tests.rs",
+    ),
+    ("expired-certificate", "src/config/compile/tls/tests.rs"),
+    ("key-mismatch", "src/config/compile/tls/tests.rs"),
+    ("list-kept", "src/config/compile/policy_tests.rs"),
+    ("old-database", "src/config/compile/geoip.rs"),
+    ("old-provider-snapshot", "src/config/compile/client.rs"),
+    ("premature-certificate", "src/config/compile/tls/tests.rs"),
+    ("stale-name", "src/config/compile/policy_tests.rs"),
+    ("unnamed-certificate", "src/config/compile/tls/tests.rs"),
+    ("useless-database", "src/config/compile/geoip.rs"),
+];
+
+/// Codes that no test can bring about, and why.
+const OUT_OF_REACH: &[(&str, &str)] = &[
+    (
+        "bad-tls",
+        "the last guard, where the room of TLS gave nothing and said nothing",
+    ),
+    (
+        "no-system-roots",
+        "a system without any certificate authority",
+    ),
+];
+
+/// Words of the sources that are written like codes.
+const NO_CODES: &[&str] = &[
+    "cf-connecting-ip",
+    "date-time",
+    "hash-daily",
+    "proxy-authorization",
+    "remote-user",
+    "set-cookie",
+    "step-up",
+    "true-client-ip",
+    "x-api-key",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-forwarded-for",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-forwarded-for",
+    "x-original-url",
+    "x-real-ip",
+    "x-remote-user",
+    "x-rewrite-url",
+    "x-roles",
+    "x-user",
+];
 
 #[test]
 fn every_file_of_the_package_loads_and_tests_every_rule() {

@@ -5,7 +5,7 @@
 
 use ipnet::IpNet;
 
-use super::sets;
+use super::{files, sets};
 use crate::client::address::{Header, Trust};
 use crate::client::provider;
 use crate::config::{Context, Diagnostic, Node, Span, Table};
@@ -92,7 +92,7 @@ fn from_file(node: &Node, cx: &mut Context) -> Vec<IpNet> {
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) => {
-            let message = format!("list `{name}` cannot be read: {error}");
+            let message = format!("list `{name}` cannot be read: {}", files::reason(&error));
             cx.error("unreadable-list", node.span, message);
             return Vec::new();
         }

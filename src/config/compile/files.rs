@@ -57,7 +57,7 @@ pub(crate) fn read_text(cx: &mut Context, span: Span, written: &str, what: &str)
 }
 
 /// An error of the system in the words of our messages.
-fn reason(why: &std::io::Error) -> String {
+pub(crate) fn reason(why: &std::io::Error) -> String {
     if why.kind() == ErrorKind::NotFound {
         "there is no such file".to_owned()
     } else {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::files;
 use crate::config::node::Node;
 use crate::config::{Context, Diagnostic};
 use crate::value::cidr::{self, CidrError};
@@ -76,7 +77,7 @@ struct Trouble {
 fn read_list(path: &Path) -> Result<(Vec<IpNet>, Option<String>), Trouble> {
     let bytes = std::fs::read(path).map_err(|error| Trouble {
         code: "unreadable-list",
-        message: format!("cannot be read: {error}"),
+        message: format!("cannot be read: {}", files::reason(&error)),
     })?;
     let text = String::from_utf8_lossy(&bytes);
     let mut nets = Vec::with_capacity(bytes.len() / LINE_BYTES);

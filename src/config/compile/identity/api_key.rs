@@ -45,7 +45,7 @@ pub(super) fn compile(
         None => places.push(Place::Header(HeaderName::from_static("x-api-key"))),
     }
     for node in table.many("query") {
-        places.push(Place::Query(token(node, "query", cx)?));
+        places.push(Place::Query(token(node, "query parameter", cx)?));
     }
     let challenge = places.iter().find_map(|place| match place {
         Place::Header(field) => {

@@ -138,8 +138,12 @@ fn jwt_keys(table: &Table, algorithms: &[Pinned], cx: &mut Context) -> Option<Ve
         }
     };
     if passed_over > 0 {
-        let message =
-            format!("{passed_over} keys of `{written}` are passed over: they cannot verify tokens");
+        let message = match passed_over {
+            1 => format!("1 key of `{written}` is passed over: it cannot verify tokens"),
+            many => {
+                format!("{many} keys of `{written}` are passed over: they cannot verify tokens")
+            }
+        };
         cx.say(Diagnostic::note("key-passed-over", span, message));
     }
     suited(&entry.node, &keys, algorithms, cx);

@@ -152,7 +152,7 @@ fn header(node: &Node, cx: &mut Context) -> Option<Place> {
             let message = format!("`{written}` cannot carry a credential of its own");
             cx.say(
                 Diagnostic::error("bad-header", node.span, message)
-                    .help("for a cookie write `cookie = \"name\"`"),
+                    .help("a cookie can carry a token: `jwt = { cookie = \"name\", … }`"),
             );
             None
         }

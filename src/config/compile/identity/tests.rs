@@ -205,7 +205,7 @@ fn every_mistake_in_a_source_is_told() {
         ),
         (
             jwt("jwks = \"jwks.json\", algorithms = [\"EdDSA\"]"),
-            "Note key-passed-over: 1 keys of `jwks.json`",
+            "Note key-passed-over: 1 key of `jwks.json`",
         ),
         (
             jwt(&format!(

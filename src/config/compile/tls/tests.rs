@@ -44,6 +44,7 @@ impl Shop {
             ("other", vec!["Other.test"], (2027, 11), 11),
             ("old", vec!["app.test"], (2026, 10), 12),
             ("soon", vec!["app.test"], (2026, 12), 13),
+            ("early", vec!["app.test"], (2028, 11), 18),
             ("plain", vec![], (2027, 11), 14),
             ("client", vec!["client"], (2027, 11), 15),
             ("revoked", vec!["client"], (2027, 11), 16),
@@ -92,7 +93,8 @@ impl Shop {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names).unwrap();
-        params.not_before = date_time_ymd(2025, 11, 1);
+        let from = if until.0 > 2027 { 2027 } else { 2025 };
+        params.not_before = date_time_ymd(from, 11, 1);
         params.not_after = date_time_ymd(until.0, until.1, 1);
         params.serial_number = Some(SerialNumber::from(serial));
         let certificate = params.signed_by(&key, by).unwrap();
@@ -211,6 +213,10 @@ fn every_mistake_in_the_tls_of_a_listener_is_told() {
         (
             one("soon.pem", "soon.key"),
             "Note certificate-expires-soon: the certificate `soon.pem` expires on 2026-12-01",
+        ),
+        (
+            one("early.pem", "early.key"),
+            "Warning premature-certificate: the certificate `early.pem` is valid only from 2027-11-01",
         ),
         (one("plain.pem", "plain.key"), "Warning unnamed-certificate"),
         (
