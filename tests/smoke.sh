@@ -102,7 +102,7 @@ status 400 --path-as-is "$url/x/..%2fadmin/"
 status 404 "$url/nothing-here"
 
 # A reload changes the policy; a broken file changes nothing.
-"$portcullis" status --admin admin.sock | grep -q '"generation": 1' || fail "no status"
+"$portcullis" status --admin admin.sock | grep -q '"generation": [1-9]' || fail "no status"
 sed -i 's|ip = "@office"|ip = "203.0.113.9/32"|' portcullis.toml
 "$portcullis" reload --admin admin.sock >/dev/null || "$portcullis" status --admin admin.sock
 status 200 -H 'X-Forwarded-For: 203.0.113.9' "$url/admin/"
