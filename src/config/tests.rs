@@ -95,12 +95,9 @@ fn every_diagnostic_has_a_file() {
             {
                 let source = std::fs::read_to_string(&path).unwrap();
                 let product = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
-                named.extend(
-                    product
-                        .split('"')
-                        .filter(|word| is_code(word))
-                        .map(str::to_owned),
-                );
+                let words = product.split('"').filter(|word| is_code(word));
+                named.extend(words.map(str::to_owned));
+                named.extend(said(product).map(str::to_owned));
             }
         }
     }
@@ -130,6 +127,15 @@ fn every_diagnostic_has_a_file() {
         missing.is_empty(),
         "write tests/diagnostics/CODE.toml: {missing:?}"
     );
+}
+
+/// Literals that a diagnostic is made with: codes of one word are found so.
+fn said(source: &str) -> impl Iterator<Item = &str> {
+    ["error(", "warning(", "note(", "finding(", "global("]
+        .into_iter()
+        .flat_map(|maker| source.split(maker).skip(1))
+        .filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next())
+        .filter(|code| code.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
 }
 
 /// Whether a literal is written as the code of a diagnostic is: words of small letters, with hyphens between.
