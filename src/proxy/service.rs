@@ -42,7 +42,7 @@ use crate::observe::record::{AnsweredBy, Decided, Text, UpstreamPart};
 use crate::observe::ring::Ring;
 use crate::policy::decision::Place;
 use crate::policy::facts::Scheme;
-use crate::policy::{Decision, First, Permit, Verdict};
+use crate::policy::{First, Permit, Verdict};
 use crate::respond::{self, Notice};
 use crate::snapshot::store::{Handle, Lease};
 use crate::snapshot::{Answer, Route, Site, Snapshot, Upstream};
@@ -273,7 +273,6 @@ impl Gate {
             return Err(Failure::Internal);
         };
         let passed = Passed {
-            decision,
             permit,
             place,
             upstream: match &route.answer {
@@ -524,8 +523,6 @@ enum Step {
 
 /// An allowed request on its way up.
 pub(super) struct Passed {
-    #[expect(dead_code, reason = "kept beside the permit for the explain ring")]
-    decision: Decision,
     permit: Permit,
     place: Place,
     pub(super) upstream: Arc<Upstream>,
