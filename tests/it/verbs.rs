@@ -148,6 +148,27 @@ fn what_no_test_sees_is_listed() {
     }
 }
 
+/// The examples show what tests are for: each rule decides one, and no small mistake passes them.
+#[test]
+fn the_tests_of_every_example_notice_every_mistake() {
+    let mut files = vec![];
+    for folder in ["config", "config/examples"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        let entries = std::fs::read_dir(folder).unwrap();
+        files.extend(entries.map(|entry| entry.unwrap().path()));
+    }
+    files.retain(|path| path.extension().is_some_and(|kind| kind == "toml"));
+    assert!(files.len() > 6, "{files:?}");
+    for file in files {
+        let (output, text) = run(&["test", file.to_str().unwrap(), "--coverage", "--mutate"]);
+        assert!(output.status.success(), "{text}");
+        assert!(text.contains(" rules decide a test"), "{text}");
+        for gap in ["no test is decided by", "no test notices"] {
+            assert!(!text.contains(gap), "{}: {text}", file.display());
+        }
+    }
+}
+
 #[test]
 fn a_policy_whose_tests_fail_is_not_loaded() {
     let origin = Origin::start();
