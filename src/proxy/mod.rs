@@ -7,6 +7,7 @@
 //! - [`headers`]: what is removed and what is set on the way up and down.
 //! - [`exchange`]: the access record of one request, closed at the end of its body.
 //! - [`body`]: the one response body type.
+//! - `leftover`: request bodies that an answer of ours does not wait for.
 //!
 //! This room does not know where requests come from (`server`) nor how a configuration was written (`config`).
 
@@ -16,6 +17,7 @@ pub mod enforce;
 pub mod exchange;
 pub mod headers;
 pub mod intake;
+mod leftover;
 mod own;
 pub mod request_id;
 pub mod service;

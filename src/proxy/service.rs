@@ -32,6 +32,7 @@ use super::enforce::{Case, Judged, tell};
 use super::exchange::Exchange;
 use super::headers::{self, Hop};
 use super::intake::{self, Intake};
+use super::leftover;
 use super::own::{Asking, Early, asker, fail, fill, fixed, redirect};
 use super::request_id::{self, Ids};
 use super::upward::{Forwarding, edit, edit_response, identity_headers};
@@ -158,14 +159,18 @@ impl Gate {
         exchange.record.policy_duration = Some(started.elapsed());
         let passed = match outcome {
             Ok(Step::Pass(passed)) => passed,
-            Ok(Step::Answer(response)) => return Ok(self.finish(exchange, response)),
+            Ok(Step::Answer(mut response)) => {
+                leftover::leave(incoming, &parts, &connection.clock, &mut response);
+                return Ok(self.finish(exchange, response));
+            }
             Ok(Step::Close) => {
                 exchange.record.status = crate::observe::record::STATUS_CLOSED;
                 exchange.record.answered_by = AnsweredBy::Policy;
                 return Err(Stop);
             }
             Err(failure) => {
-                let response = fail(failure, &lease, None, &parts, &mut exchange);
+                let mut response = fail(failure, &lease, None, &parts, &mut exchange);
+                leftover::leave(incoming, &parts, &connection.clock, &mut response);
                 return Ok(self.finish(exchange, response));
             }
         };

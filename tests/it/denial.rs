@@ -752,3 +752,46 @@ fn cors_lets_named_origins_read_refusals_and_answers_their_preflights() {
         response.fields
     );
 }
+
+/// A refused request may have a body: the next request stands behind it (RFC 9112 §9.3).
+#[test]
+fn a_refused_body_does_not_cost_the_connection() {
+    let origin = Origin::start();
+    let gate = Gate::start(&site(&origin, ""));
+    for (length, rest, why) in [
+        ("content-length: 5", &b"hello"[..], "a small body"),
+        (
+            "transfer-encoding: chunked",
+            b"5\r\nhello\r\n0\r\n\r\n",
+            "chunks",
+        ),
+        ("content-length: 200000", &[b'x'; 200_000], "a middling one"),
+    ] {
+        let mut client = gate.connect();
+        client.send(format!(
+            "POST /denied HTTP/1.1\r\nhost: a.test\r\n{length}\r\n\r\n"
+        ));
+        // The answer is there before the body; what follows is thrown away.
+        let answer = client.response("POST").is(403);
+        assert_eq!(answer.header("connection"), None, "{why}");
+        assert!(client.send(rest), "{why}");
+        client.ask("GET /", &[]).is(200);
+    }
+    for (fields, why) in [
+        ("content-length: 300000", "too long to be thrown away"),
+        (
+            "content-length: 5\r\nexpect: 100-continue",
+            "it will not come",
+        ),
+    ] {
+        let mut client = gate.connect();
+        client.send(format!(
+            "POST /denied HTTP/1.1\r\nhost: a.test\r\n{fields}\r\n\r\n"
+        ));
+        let answer = client.response("POST").is(403);
+        assert!(answer.interim.is_empty(), "{why}");
+        assert_eq!(answer.header("connection"), Some("close"), "{why}");
+        client.half_close();
+        assert_eq!(client.end(Duration::from_secs(5)), End::Closed, "{why}");
+    }
+}
