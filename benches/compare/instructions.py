@@ -8,7 +8,8 @@ and end cancel out. Needs valgrind and nginx (Debian packages). Standard library
 """
 import argparse, http.client, pathlib, re, signal, subprocess, tempfile
 
-from compare import await_port, free_port, origin
+from measure import await_port, free_port
+from proxies import origin
 
 HEADERS = {"User-Agent": "Mozilla/5.0", "Accept": "*/*", "Accept-Language": "en"}
 
