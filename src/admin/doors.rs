@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::{Path, PathBuf};
@@ -18,13 +19,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::guard::Door;
 use super::{View, answer};
+use crate::server::inherited::{Giver, Inherited, Role};
 use crate::snapshot::Admin;
 
 /// The doors of the running configuration.
 #[derive(Debug, Default)]
 pub struct Doors {
-    socket: Option<(SocketFile, Open)>,
-    tcp: Option<(SocketAddr, SocketAddr, Open)>,
+    socket: Option<(SocketFile, StdUnixListener, Open)>,
+    tcp: Option<(SocketAddr, StdTcpListener, Open)>,
 }
 
 /// Doors that a configuration needs beyond those that are open: bound, not yet served.
@@ -69,19 +71,32 @@ enum Step<T> {
 #[derive(Debug)]
 struct Open(CancellationToken);
 
-/// Removes the socket's file when dropped.
+/// Removes the socket's file when dropped, if it is ours.
 #[derive(Debug)]
-struct SocketFile(PathBuf);
+struct SocketFile {
+    path: PathBuf,
+    owner: Owner,
+}
+
+/// Whose a socket's file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Us,
+    /// The process before us, until we serve; or the one after us.
+    Another,
+    /// The supervisor, for good.
+    Supervisor,
+}
 
 impl Doors {
     /// Binds what a configuration needs. A default socket that is taken or not writable is a warning; a written one is an error.
     ///
     /// # Errors
     /// [`DoorError`]; nothing has changed then.
-    pub fn prepare(&self, admin: &Admin) -> Result<Prepared, DoorError> {
+    pub fn prepare(&self, admin: &Admin, inherited: &mut Inherited) -> Result<Prepared, DoorError> {
         let tcp = match (admin.address, &self.tcp) {
             (Some(wanted), Some((written, ..))) if *written == wanted => Step::Stays,
-            (Some(address), _) => match bind(address) {
+            (Some(address), _) => match bind(address, inherited) {
                 Ok(listener) => Step::Opens((address, listener)),
                 Err(source) => return Err(DoorError::Address { address, source }),
             },
@@ -89,9 +104,9 @@ impl Doors {
         };
         let path = place(admin);
         let socket = match &self.socket {
-            Some((file, _)) if file.0 == path => Step::Stays,
-            Some(_) | None => match open(&path) {
-                Ok(listener) => Step::Opens((SocketFile(path), listener)),
+            Some((file, ..)) if file.path == path => Step::Stays,
+            Some(_) | None => match open(&path, inherited) {
+                Ok((listener, owner)) => Step::Opens((SocketFile { path, owner }, listener)),
                 Err(source) if admin.socket_written => {
                     return Err(DoorError::Socket { path, source });
                 }
@@ -109,7 +124,7 @@ impl Doors {
         match prepared.socket {
             Step::Stays => {}
             Step::Closes => self.socket = None,
-            Step::Opens((file, listener)) => match UnixListener::from_std(listener) {
+            Step::Opens((file, kept)) => match kept.try_clone().and_then(UnixListener::from_std) {
                 Ok(listener) => {
                     let stop = CancellationToken::new();
                     tokio::spawn(serve(
@@ -117,7 +132,7 @@ impl Doors {
                         view.clone(),
                         stop.clone(),
                     ));
-                    self.socket = Some((file, Open(stop)));
+                    self.socket = Some((file, kept, Open(stop)));
                 }
                 Err(error) => tracing::error!(%error, "no admin socket"),
             },
@@ -125,23 +140,63 @@ impl Doors {
         match prepared.tcp {
             Step::Stays => {}
             Step::Closes => self.tcp = None,
-            Step::Opens((written, listener)) => match TcpListener::from_std(listener) {
-                Ok(listener) => {
-                    let bound = listener.local_addr().unwrap_or(written);
-                    tracing::info!(address = %bound, "the admin is listening");
-                    let stop = CancellationToken::new();
-                    tokio::spawn(serve(Listening::Tcp(listener), view.clone(), stop.clone()));
-                    self.tcp = Some((written, bound, Open(stop)));
+            Step::Opens((written, kept)) => {
+                match kept.try_clone().and_then(TcpListener::from_std) {
+                    Ok(listener) => {
+                        let bound = listener.local_addr().unwrap_or(written);
+                        tracing::info!(address = %bound, "the admin is listening");
+                        let stop = CancellationToken::new();
+                        tokio::spawn(serve(Listening::Tcp(listener), view.clone(), stop.clone()));
+                        self.tcp = Some((written, kept, Open(stop)));
+                    }
+                    Err(error) => tracing::error!(%error, "no admin on TCP"),
                 }
-                Err(error) => tracing::error!(%error, "no admin on TCP"),
-            },
+            }
         }
     }
 
     /// The bound TCP address.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        self.tcp.as_ref().map(|(_, bound, _)| *bound)
+        let (written, socket, _) = self.tcp.as_ref()?;
+        Some(socket.local_addr().unwrap_or(*written))
+    }
+
+    /// Every door's socket once more, for an heir.
+    ///
+    /// # Errors
+    /// Where no more descriptors can be had.
+    pub fn copies(&self, inherited: &Inherited) -> io::Result<Vec<(Role, OwnedFd)>> {
+        let mut copies = Vec::new();
+        if let Some((file, socket, _)) = &self.socket
+            && file.owner != Owner::Supervisor
+        {
+            copies.push((Role::AdminSocket, socket.try_clone()?.into()));
+        }
+        if let Some((written, socket, _)) = &self.tcp
+            && !inherited.is_supervisors(*written)
+        {
+            copies.push((Role::Admin(*written), socket.try_clone()?.into()));
+        }
+        Ok(copies)
+    }
+
+    /// The process before us has no more to do with the socket's file.
+    pub fn own(&mut self) {
+        self.hand(Owner::Us);
+    }
+
+    /// The socket's file belongs to the process after us.
+    pub fn disown(&mut self) {
+        self.hand(Owner::Another);
+    }
+
+    fn hand(&mut self, to: Owner) {
+        if let Some((file, ..)) = &mut self.socket
+            && file.owner != Owner::Supervisor
+        {
+            file.owner = to;
+        }
     }
 
     /// Closes every door.
@@ -169,7 +224,9 @@ impl Drop for Open {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        drop(std::fs::remove_file(&self.0));
+        if self.owner == Owner::Us {
+            drop(std::fs::remove_file(&self.path));
+        }
     }
 }
 
@@ -182,7 +239,14 @@ pub fn place(admin: &Admin) -> PathBuf {
     PathBuf::from(super::LOCAL_SOCKET)
 }
 
-fn open(path: &Path) -> io::Result<StdUnixListener> {
+fn open(path: &Path, inherited: &mut Inherited) -> io::Result<(StdUnixListener, Owner)> {
+    if let Some((listener, giver)) = inherited.admin_socket(path)? {
+        let owner = match giver {
+            Giver::Predecessor => Owner::Another,
+            Giver::Supervisor => Owner::Supervisor,
+        };
+        return Ok((listener, owner));
+    }
     // A file that nobody answers on was left by a process that is gone.
     if path.exists() {
         if StdUnixStream::connect(path).is_ok() {
@@ -196,10 +260,13 @@ fn open(path: &Path) -> io::Result<StdUnixListener> {
     let listener = StdUnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     listener.set_nonblocking(true)?;
-    Ok(listener)
+    Ok((listener, Owner::Us))
 }
 
-fn bind(address: SocketAddr) -> io::Result<StdTcpListener> {
+fn bind(address: SocketAddr, inherited: &mut Inherited) -> io::Result<StdTcpListener> {
+    if let Some(listener) = inherited.admin(address)? {
+        return Ok(listener);
+    }
     let listener = StdTcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     Ok(listener)

@@ -11,8 +11,11 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use crate::config::Input;
 use crate::config::Paint;
 use crate::observe::logging;
-use crate::reload::instance::{Signals, Watch};
+use crate::reload::handover::Successor;
+use crate::reload::instance::{Process, Signals, Watch};
+use crate::reload::supervisor::Supervisor;
 use crate::reload::{Instance, Options, StartError};
+use crate::server::inherited::Inherited;
 
 /// Arguments of `run`.
 #[derive(Debug, Clone, Default, Args)]
@@ -42,13 +45,20 @@ enum What {
 #[must_use]
 pub fn run(args: &RunArgs) -> ExitCode {
     logging::init(None, logging::Format::Text);
+    let process = Process {
+        inherited: Inherited::from_env(),
+        successor: Successor::of_this_process()
+            .inspect_err(|error| tracing::warn!(%error, "USR2 will not hand over"))
+            .ok(),
+        supervisor: Supervisor::Told,
+    };
     let (input, what) = input(args);
     let options = Options {
         input,
         signals: Signals::Answer,
         watch: Watch::Files,
     };
-    let instance = match Instance::start_with(options) {
+    let instance = match Instance::start_process(options, process) {
         Ok(instance) => instance,
         Err(error) => return refused(&error),
     };

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{
-    CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -115,8 +115,24 @@ impl hyper::service::Service<Request<Incoming>> for GateService {
         // The record opens here and not in the future: a client may be gone before that is polled for the first time.
         let opened = self.gate.open(&self.connection, request);
         let gate = Rc::clone(&self.gate);
-        Box::pin(async move { gate.serve(opened).await })
+        let clock = Rc::clone(&self.connection.clock);
+        Box::pin(async move {
+            let mut answer = gate.serve(opened).await;
+            if clock.leaving() {
+                answer = answer.map(last);
+            }
+            answer
+        })
     }
+}
+
+/// Tells an HTTP/1.1 client that its connection ends with this answer (RFC 9112 §9.6).
+fn last(mut response: Response<GateBody>) -> Response<GateBody> {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 impl Gate {

@@ -1,6 +1,7 @@
 //! The control thread's loop: orders, signals, changed files, names, and the end.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,9 +12,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
+use super::handover::{NoHeir, PATIENCE, Successor};
 use super::instance::{Signals, Watch, load_tested};
 use super::listeners::Listeners;
 use super::names::{self, Change};
+use super::supervisor::{Supervisor, all_answer, keep_alive};
 use super::watch::FileWatch;
 use crate::admin::View;
 use crate::admin::doors::{Doors, Prepared};
@@ -22,6 +25,7 @@ use crate::config::{Diagnostic, Input, Report};
 use crate::observe::access_log::Logger;
 use crate::observe::metrics::{self, Metrics};
 use crate::server::admission::Admission;
+use crate::server::inherited::{Inherited, Role, Tidings};
 use crate::server::worker::Command;
 use crate::snapshot::store::Publisher;
 
@@ -59,6 +63,9 @@ pub(super) struct Control {
     /// When the newest load began.
     pub(super) loaded: SystemTime,
     pub(super) last_reload: Option<(Timestamp, bool)>,
+    pub(super) inherited: Inherited,
+    pub(super) successor: Option<Successor>,
+    pub(super) supervisor: Supervisor,
 }
 
 /// How the loop came to an end.
@@ -70,6 +77,8 @@ enum Ending {
     Patient,
     /// Now.
     Stop,
+    /// Within the drain time; another process serves already.
+    Succeeded,
 }
 
 impl Control {
@@ -88,6 +97,7 @@ impl Control {
             let (tell, mut told) = mpsc::channel(1);
             let mut files = (watch == Watch::Files).then(|| FileWatch::new(tell.clone()));
             self.watch(files.as_mut());
+            self.announce().await;
             let ending = self.attend(&mut signals, files.as_mut(), &mut told).await;
             drop(tell);
             self.end(ending, &mut signals).await;
@@ -96,6 +106,23 @@ impl Control {
         self.logger.shutdown();
         runtime.shutdown_background();
         outcome
+    }
+
+    /// Tells whoever waits for it that we serve.
+    async fn announce(&mut self) {
+        if !all_answer(&self.workers, START_PATIENCE).await {
+            tracing::error!("not every worker has started");
+            let why = "not every worker has started".to_owned();
+            return self.inherited.tell(&Tidings::Failed(why));
+        }
+        self.inherited.tell(&Tidings::Ready);
+        self.inherited.settle();
+        self.doors.own();
+        let supervisor = self.supervisor;
+        supervisor.ready(self.publisher.newest().generation);
+        if let Some(every) = supervisor.watchdog() {
+            tokio::spawn(keep_alive(supervisor, every, self.workers.clone()));
+        }
     }
 
     async fn attend(
@@ -123,7 +150,9 @@ impl Control {
                         report(&self.reload_all(files.as_deref_mut()));
                     }
                     Word::Reopen => self.logger.reopen(),
-                    Word::HandOver => tracing::warn!("USR2: handing over to a new binary is not yet built; nothing done"),
+                    Word::HandOver => if let Some(ending) = self.hand_over(signals).await {
+                        return ending;
+                    },
                     Word::Drain => return Ending::Drain,
                     Word::Patient => return Ending::Patient,
                 },
@@ -143,14 +172,90 @@ impl Control {
         }
     }
 
+    /// Starts the binary anew and lets it take over. The answer is how we end, or nothing where we go on.
+    async fn hand_over(&mut self, signals: &mut Option<Received>) -> Option<Ending> {
+        let Some(successor) = &self.successor else {
+            tracing::warn!("handing over is for a process of its own; nothing done");
+            return None;
+        };
+        let heir = self.legacy().map_err(NoHeir::Deaf);
+        let mut heir = match heir.and_then(|sockets| successor.start(sockets)) {
+            Ok(heir) => heir,
+            Err(error) => {
+                stays(&error);
+                return None;
+            }
+        };
+        let pid = heir.pid();
+        tracing::info!(pid, "handing over to a new process");
+        let outcome = loop {
+            let word = tokio::select! {
+                outcome = heir.serves(PATIENCE) => break outcome,
+                word = next(signals) => word,
+            };
+            match word {
+                Word::Drain | Word::Patient => {
+                    heir.dismiss();
+                    return Some(if word == Word::Drain {
+                        Ending::Drain
+                    } else {
+                        Ending::Patient
+                    });
+                }
+                Word::Reload | Word::HandOver => {
+                    tracing::warn!("busy handing over; ask again if it does not succeed");
+                }
+                Word::Reopen => self.logger.reopen(),
+            }
+        };
+        match outcome {
+            Ok(()) => {
+                tracing::info!(pid, "the new process serves");
+                self.doors.disown();
+                self.doors.close();
+                self.supervisor.succeeded_by(pid);
+                Some(Ending::Succeeded)
+            }
+            Err(error) => {
+                heir.dismiss();
+                stays(&error);
+                None
+            }
+        }
+    }
+
+    /// Every socket that an heir gets, by its name.
+    fn legacy(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        let inherited = &self.inherited;
+        let mut sockets: Vec<(String, OwnedFd)> = Vec::new();
+        for socket in inherited.supervisors()? {
+            sockets.push((OF_SUPERVISOR.to_owned(), socket));
+        }
+        for (key, address, socket) in self.listeners.copies()? {
+            if !inherited.is_supervisors(address) {
+                sockets.push((Role::Listener(key).name(), socket.into()));
+            }
+        }
+        for (role, socket) in self.doors.copies(inherited)? {
+            sockets.push((role.name(), socket));
+        }
+        Ok(sockets)
+    }
+
     /// Reloads, and watches what is read now.
     fn reload_all(&mut self, mut files: Option<&mut FileWatch>) -> Result<u64, Box<Report>> {
         if let Some(files) = &mut files {
             // What changed until now is about to be read.
             let _noted = files.changed();
         }
+        self.supervisor.reloading();
         let outcome = self.reload();
         self.watch(files);
+        let generation = self.publisher.newest().generation;
+        match outcome {
+            Ok(_) => self.supervisor.ready(generation),
+            Err(_) => self.supervisor.refused(generation),
+        }
         outcome
     }
 
@@ -188,14 +293,15 @@ impl Control {
             tracing::warn!("`workers` changes with the next start only");
             snapshot.server.workers = before.server.workers;
         }
-        let prepared = match self
-            .listeners
-            .prepare(&snapshot.listeners, snapshot.server.workers)
-        {
+        let prepared = match self.listeners.prepare(
+            &snapshot.listeners,
+            snapshot.server.workers,
+            &mut self.inherited,
+        ) {
             Ok(prepared) => prepared,
             Err(error) => return refused("cannot-listen", format!("{error}: {}", error.source)),
         };
-        let doors = match self.doors.prepare(&snapshot.admin) {
+        let doors = match self.doors.prepare(&snapshot.admin, &mut self.inherited) {
             Ok(doors) => doors,
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -264,13 +370,18 @@ impl Control {
             }
         };
         self.view.draining.store(true, Ordering::Relaxed);
+        if ending != Ending::Succeeded {
+            self.supervisor.stopping();
+        }
+        // Nobody may wait in the queue of a socket from which nobody accepts.
+        self.listeners = Listeners::default();
+        self.inherited = Inherited::default();
         if ending != Ending::Stop {
             tracing::info!("draining");
             order(|| Command::Drain, &self.workers);
-            let patience = if ending == Ending::Drain {
-                self.publisher.newest().server.drain_timeout
-            } else {
-                FOREVER
+            let patience = match ending {
+                Ending::Drain | Ending::Succeeded => self.publisher.newest().server.drain_timeout,
+                Ending::Patient | Ending::Stop => FOREVER,
             };
             let orders = &mut self.orders;
             tokio::select! {
@@ -295,6 +406,13 @@ async fn stopped(orders: &mut UnboundedReceiver<Order>) {
         }
     }
     std::future::pending().await
+}
+
+/// Says why there is no heir.
+fn stays(error: &NoHeir) {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    let cause = cause.unwrap_or_default();
+    tracing::error!(%error, cause, "handing over failed; this process goes on");
 }
 
 fn report(outcome: &Result<u64, Box<Report>>) {
@@ -358,6 +476,10 @@ async fn next(signals: &mut Option<Received>) -> Word {
     }
 }
 
+/// What a supervisor's socket is called on its way to an heir.
+const OF_SUPERVISOR: &str = "supervisor";
+/// How long workers may take to come up.
+const START_PATIENCE: Duration = Duration::from_secs(10);
 /// How often `dns:` names are asked for.
 const NAMES_EVERY: Duration = Duration::from_secs(30);
 /// How long files are left to settle before they are read: editors and package managers write several.

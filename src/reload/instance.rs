@@ -11,8 +11,10 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use super::control::{Control, Order};
+use super::handover::Successor;
 use super::listeners::{BindError, Listeners};
 use super::names::{self, Change};
+use super::supervisor::Supervisor;
 use crate::admin::View;
 use crate::admin::doors::{DoorError, Doors};
 use crate::config::compile::tests;
@@ -20,6 +22,7 @@ use crate::config::{self, Diagnostic, Input, Loaded, Report};
 use crate::observe::access_log::Logger;
 use crate::observe::metrics::Metrics;
 use crate::server::admission::Admission;
+use crate::server::inherited::{Inherited, Tidings};
 use crate::server::worker::{self, Command};
 use crate::snapshot::store::Publisher;
 
@@ -37,7 +40,7 @@ pub struct Options {
 /// Whether signals are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signals {
-    /// HUP, TERM, INT, QUIT, USR1.
+    /// HUP, TERM, INT, QUIT, USR1, and USR2 where there is a [`Successor`].
     Answer,
     /// None.
     Leave,
@@ -50,6 +53,17 @@ pub enum Watch {
     Files,
     /// Only an order reloads.
     Nothing,
+}
+
+/// What an instance has that is a process of its own. By default nothing.
+#[derive(Debug, Default)]
+pub struct Process {
+    /// Sockets that were opened for it.
+    pub inherited: Inherited,
+    /// How the binary that replaces it is started.
+    pub successor: Option<Successor>,
+    /// Whom it tells how it is.
+    pub supervisor: Supervisor,
 }
 
 /// Why the proxy does not start.
@@ -70,6 +84,26 @@ pub enum StartError {
     /// A thread or a runtime cannot be made.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
+}
+
+impl StartError {
+    /// In one line, without the lines of a file, where a secret may stand.
+    fn in_short(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        if let Self::Config(report) = self {
+            for finding in report.lines() {
+                text.push_str("; ");
+                text.push_str(&finding.to_string());
+            }
+        }
+        text
+    }
 }
 
 /// A running proxy. Dropping it stops it.
@@ -101,6 +135,20 @@ impl Instance {
     /// # Errors
     /// [`StartError`].
     pub fn start_with(options: Options) -> Result<Self, StartError> {
+        Self::start_process(options, Process::default())
+    }
+
+    /// Starts as a process of its own. The process before this one, if there is one, is told how it went.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start_process(options: Options, mut process: Process) -> Result<Self, StartError> {
+        Self::begin(options, &mut process).inspect_err(|error| {
+            process.inherited.tell(&Tidings::Failed(error.in_short()));
+        })
+    }
+
+    fn begin(options: Options, process: &mut Process) -> Result<Self, StartError> {
         let loading = SystemTime::now();
         let (loaded, memory) = load_tested(&options.input, config::context::Memory::default(), 1);
         let Loaded {
@@ -113,11 +161,11 @@ impl Instance {
         let workers = snapshot.server.workers;
 
         let mut listeners = Listeners::default();
-        let prepared = listeners.prepare(&snapshot.listeners, workers)?;
+        let prepared = listeners.prepare(&snapshot.listeners, workers, &mut process.inherited)?;
         let logger = Logger::new();
         logger.configure(&snapshot.access_logs)?;
         let doors = Doors::default();
-        let admin = doors.prepare(&snapshot.admin)?;
+        let admin = doors.prepare(&snapshot.admin, &mut process.inherited)?;
         let admin_address = admin.address();
 
         let publisher = Publisher::new(Arc::clone(&snapshot));
@@ -174,6 +222,9 @@ impl Instance {
             view,
             loaded: loading,
             last_reload: None,
+            inherited: std::mem::take(&mut process.inherited),
+            successor: process.successor.take(),
+            supervisor: process.supervisor,
         };
         let thread = std::thread::Builder::new().name("control".to_owned());
         let control = thread

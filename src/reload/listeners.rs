@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::server::inherited::Inherited;
 use crate::server::socket::{ListenerKey, bind};
 use crate::server::worker::Command;
 use crate::snapshot::Listener;
@@ -20,6 +21,7 @@ pub struct Listeners {
 #[derive(Debug)]
 struct Bound {
     address: SocketAddr,
+    /// Each socket once. The workers accept from copies; these stay for an heir.
     sockets: Vec<TcpListener>,
     reuseport: bool,
 }
@@ -27,8 +29,16 @@ struct Bound {
 /// New sockets, bound but not yet served.
 #[derive(Debug)]
 pub struct Prepared {
-    new: Vec<(ListenerKey, Bound)>,
+    new: Vec<New>,
     gone: Vec<ListenerKey>,
+}
+
+#[derive(Debug)]
+struct New {
+    key: ListenerKey,
+    bound: Bound,
+    /// One for each worker at least, and each socket at least once.
+    copies: Vec<TcpListener>,
 }
 
 /// A socket that could not be bound.
@@ -43,47 +53,29 @@ pub struct BindError {
 }
 
 impl Listeners {
-    /// Binds what a configuration needs beyond what is bound.
+    /// Binds what a configuration needs beyond what is bound and inherited.
     ///
     /// # Errors
     /// The first socket that could not be bound; nothing has changed then.
-    pub fn prepare(&self, wanted: &[Arc<Listener>], workers: usize) -> Result<Prepared, BindError> {
+    pub fn prepare(
+        &self,
+        wanted: &[Arc<Listener>],
+        workers: usize,
+        inherited: &mut Inherited,
+    ) -> Result<Prepared, BindError> {
         let keys = keys(wanted);
         let mut new = Vec::new();
         for (key, listener) in keys.iter().zip(wanted) {
-            if self
-                .bound
-                .get(key)
-                .is_some_and(|bound| bound.reuseport == listener.reuseport)
-            {
+            let reuseport = listener.reuseport;
+            let bound = self.bound.get(key);
+            if bound.is_some_and(|bound| bound.reuseport == reuseport) {
                 continue;
             }
-            let fail = |source| BindError {
+            let made = New::make(*key, reuseport, workers, inherited);
+            new.push(made.map_err(|source| BindError {
                 address: listener.address,
                 source,
-            };
-            let first = bind(listener.address, listener.reuseport).map_err(fail)?;
-            let address = first.local_addr().map_err(fail)?;
-            let mut sockets = vec![first];
-            for _ in 1..workers {
-                let next = if listener.reuseport {
-                    bind(address, true)
-                } else {
-                    sockets
-                        .first()
-                        .ok_or(io::ErrorKind::NotFound.into())
-                        .and_then(TcpListener::try_clone)
-                };
-                sockets.push(next.map_err(fail)?);
-            }
-            new.push((
-                *key,
-                Bound {
-                    address,
-                    sockets,
-                    reuseport: listener.reuseport,
-                },
-            ));
+            })?);
         }
         let gone = self
             .bound
@@ -102,13 +94,27 @@ impl Listeners {
                 drop(worker.send(Command::Unlisten(key)));
             }
         }
-        for (key, mut bound) in prepared.new {
-            for (worker, socket) in workers.iter().zip(bound.sockets.drain(..)) {
+        for New { key, bound, copies } in prepared.new {
+            for (worker, socket) in workers.iter().cycle().zip(copies) {
                 drop(worker.send(Command::Listen(key, socket)));
             }
             tracing::info!(address = %bound.address, "listening");
             self.bound.insert(key, bound);
         }
+    }
+
+    /// Every socket once more, for an heir.
+    ///
+    /// # Errors
+    /// Where no more descriptors can be had.
+    pub fn copies(&self) -> io::Result<Vec<(ListenerKey, SocketAddr, TcpListener)>> {
+        let mut copies = Vec::new();
+        for (key, bound) in &self.bound {
+            for socket in &bound.sockets {
+                copies.push((*key, bound.address, socket.try_clone()?));
+            }
+        }
+        Ok(copies)
     }
 
     /// The bound addresses, in the order of the configuration.
@@ -119,6 +125,43 @@ impl Listeners {
             .filter_map(|key| self.bound.get(key))
             .map(|bound| bound.address)
             .collect()
+    }
+}
+
+impl New {
+    fn make(
+        key: ListenerKey,
+        reuseport: bool,
+        workers: usize,
+        inherited: &mut Inherited,
+    ) -> io::Result<Self> {
+        let mut sockets = inherited.listener(key)?;
+        if sockets.is_empty() {
+            let first = bind(key.address, reuseport)?;
+            let address = first.local_addr()?;
+            sockets.push(first);
+            if reuseport {
+                for _ in 1..workers {
+                    sockets.push(bind(address, true)?);
+                }
+            }
+        }
+        let first = sockets.first().ok_or(io::ErrorKind::NotFound)?;
+        let address = first.local_addr()?;
+        let copies = sockets.iter().cycle();
+        let copies = copies.take(workers.max(sockets.len()));
+        let copies = copies
+            .map(TcpListener::try_clone)
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            key,
+            bound: Bound {
+                address,
+                sockets,
+                reuseport,
+            },
+            copies,
+        })
     }
 }
 

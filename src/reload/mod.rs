@@ -7,14 +7,18 @@
 //!
 //! - [`Instance`]: the door; one whole proxy in this process.
 //! - [`control`]: the control thread's loop.
+//! - [`handover`]: a new binary takes over the sockets.
 //! - [`listeners`]: sockets that outlive a reload.
 //! - [`names`]: `dns:` entries resolved outside the request path.
+//! - [`supervisor`]: what systemd is told.
 //! - [`watch`]: files that changed.
 
 pub mod control;
+pub mod handover;
 pub mod instance;
 pub mod listeners;
 pub mod names;
+pub mod supervisor;
 pub mod watch;
 
 pub use instance::{Instance, Options, StartError};

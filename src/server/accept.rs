@@ -36,7 +36,12 @@ pub(crate) async fn run(
                     continue;
                 };
                 drop(lease);
-                tokio::task::spawn_local(conn::serve(Rc::clone(&worker), listener, stream, peer));
+                let guest = worker.receive();
+                let serving = conn::serve(Rc::clone(&worker), listener, stream, peer);
+                tokio::task::spawn_local(async move {
+                    serving.await;
+                    drop(guest);
+                });
             }
             // The client left the queue before its turn.
             Err(error) if passing(&error) => {}

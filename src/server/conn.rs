@@ -296,7 +296,8 @@ async fn drive(worker: &Worker, clock: &Clock, meter: &Meter, driven: &mut Drive
     std::future::poll_fn(|cx| {
         clock.attach(cx.waker());
         loop {
-            if worker.draining() && !told {
+            // Until then the answer itself says that it is the last; hyper would close a connection on which a request is just arriving.
+            if worker.closing() && !told {
                 told = true;
                 Pin::new(&mut *driven).graceful_shutdown();
             }

@@ -13,14 +13,11 @@ use super::worker::Worker;
 use crate::upstream::Clock;
 
 /// Waits for the first bytes of a request. Nothing comes back where the client has closed, the idle time is over, or the worker
-/// drains.
+/// ends and has waited for it.
 pub(crate) async fn wait(worker: &Worker, clock: &Clock, io: &mut ClientIo) -> Option<Bytes> {
     let mut timer = Box::pin(tokio::time::sleep_until(clock.idle_until().into()));
     std::future::poll_fn(|cx| {
         clock.attach(cx.waker());
-        if worker.draining() {
-            return Poll::Ready(None);
-        }
         let mut space = [0_u8; FIRST_BYTES];
         let mut first = ReadBuf::new(&mut space);
         match std::pin::Pin::new(&mut *io).poll_read(cx, &mut first) {
@@ -28,6 +25,7 @@ pub(crate) async fn wait(worker: &Worker, clock: &Clock, io: &mut ClientIo) -> O
                 return Poll::Ready(Some(Bytes::copy_from_slice(first.filled())));
             }
             Poll::Ready(_) => return Poll::Ready(None),
+            Poll::Pending if worker.closing() => return Poll::Ready(None),
             Poll::Pending => {}
         }
         timer.as_mut().poll(cx).map(|()| None)

@@ -7,7 +7,7 @@
 //! - [`idle`]: a connection between two requests, without buffers.
 //! - [`admission`]: how many connections there may be.
 //! - [`proxy_protocol`]: who is behind a balancer that opened a connection.
-//! - [`socket`] binds.
+//! - [`socket`] binds; [`inherited`]: sockets that somebody else has bound.
 //! - `subject`: the name in a client certificate, for the log.
 //!
 //! Nothing here judges a request; the gate (`proxy`) does.
@@ -18,6 +18,7 @@ pub mod conn;
 mod frames;
 pub mod http2;
 pub mod idle;
+pub mod inherited;
 pub mod io;
 pub mod proxy_protocol;
 pub mod refused;

@@ -26,12 +26,14 @@ use crate::upstream::{Clock, Pools};
 /// What the control thread tells a worker.
 #[derive(Debug)]
 pub enum Command {
-    /// Accept from this socket too.
+    /// Accept from this socket too. A listener may have several.
     Listen(ListenerKey, TcpListener),
     /// Accept from it no longer.
     Unlisten(ListenerKey),
     /// Tell what the request with this id was judged by, if it is known here.
     Explain(Arc<str>, mpsc::UnboundedSender<Found>),
+    /// Say that this worker lives.
+    Ping(mpsc::UnboundedSender<()>),
     /// Stop accepting, let requests in flight end, then end.
     Drain,
     /// End now.
@@ -45,8 +47,24 @@ pub(crate) struct Worker {
     pub(crate) admission: Arc<Admission>,
     clocks: RefCell<BTreeMap<u64, Rc<Clock>>>,
     next: Cell<u64>,
-    draining: Cell<bool>,
+    drain: Cell<Draining>,
+    /// Connections accepted and not yet over, whatever they do.
+    guests: Cell<usize>,
 }
+
+/// How far a worker is on its way to the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Draining {
+    No,
+    /// Answers are the last of their connections; idle connections may send one more request until then.
+    Gently(Instant),
+    /// Idle connections close too.
+    Firmly,
+}
+
+/// A connection's place among the guests of its worker, from accept to close.
+#[derive(Debug)]
+pub(crate) struct Guest(Rc<Worker>);
 
 /// A connection's entry in its worker's list.
 #[derive(Debug)]
@@ -57,14 +75,28 @@ pub(crate) struct Enrolled {
 
 impl Worker {
     /// Whether connections should end after their request.
-    pub(crate) const fn draining(&self) -> bool {
-        self.draining.get()
+    pub(crate) fn draining(&self) -> bool {
+        self.drain.get() != Draining::No
+    }
+
+    /// Whether connections without a request should end.
+    pub(crate) fn closing(&self) -> bool {
+        self.drain.get() == Draining::Firmly
+    }
+
+    /// Counts a connection for as long as the answer is kept.
+    pub(crate) fn receive(self: &Rc<Self>) -> Guest {
+        self.guests.set(self.guests.get() + 1);
+        Guest(Rc::clone(self))
     }
 
     /// Lists a connection for as long as the answer is kept.
     pub(crate) fn enrol(self: &Rc<Self>, clock: &Rc<Clock>) -> Enrolled {
         let number = self.next.get();
         self.next.set(number + 1);
+        if self.draining() {
+            clock.leave();
+        }
         self.clocks.borrow_mut().insert(number, Rc::clone(clock));
         Enrolled {
             worker: Rc::clone(self),
@@ -72,15 +104,35 @@ impl Worker {
         }
     }
 
-    fn drain(&self) {
-        self.draining.set(true);
+    fn drain(&self, now: Instant) {
+        if self.draining() {
+            return;
+        }
+        self.drain.set(Draining::Gently(now + FAREWELL));
         for clock in self.clocks.borrow().values() {
+            clock.leave();
             clock.wake();
         }
     }
 
-    fn idle(&self) -> bool {
-        self.clocks.borrow().is_empty()
+    /// Closes idle connections when their time has come.
+    fn press(&self, now: Instant) {
+        if matches!(self.drain.get(), Draining::Gently(until) if until <= now) {
+            self.drain.set(Draining::Firmly);
+            for clock in self.clocks.borrow().values() {
+                clock.wake();
+            }
+        }
+    }
+
+    const fn empty(&self) -> bool {
+        self.guests.get() == 0
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.0.guests.set(self.0.guests.get() - 1);
     }
 }
 
@@ -138,7 +190,8 @@ async fn work(parts: Parts) {
         admission,
         clocks: RefCell::default(),
         next: Cell::new(0),
-        draining: Cell::new(false),
+        drain: Cell::new(Draining::No),
+        guests: Cell::new(0),
     });
     let mut accepting: BTreeMap<ListenerKey, CancellationToken> = BTreeMap::new();
     let mut tick = tokio::time::interval(TICK);
@@ -147,10 +200,9 @@ async fn work(parts: Parts) {
         tokio::select! {
             command = commands.recv() => match command {
                 Some(Command::Listen(key, socket)) => {
-                    let stop = CancellationToken::new();
+                    let stop = accepting.entry(key).or_default().clone();
                     match tokio::net::TcpListener::from_std(socket) {
                         Ok(socket) => {
-                            accepting.insert(key, stop.clone());
                             tokio::task::spawn_local(accept::run(Rc::clone(&worker), key, socket, stop));
                         }
                         Err(error) => tracing::error!(address = %key.address, %error, "cannot accept"),
@@ -166,20 +218,23 @@ async fn work(parts: Parts) {
                         drop(answer.send(found));
                     }
                 }
+                Some(Command::Ping(answer)) => drop(answer.send(())),
                 Some(Command::Drain) => {
                     for stop in std::mem::take(&mut accepting).into_values() {
                         stop.cancel();
                     }
-                    worker.drain();
+                    worker.drain(Instant::now());
                 }
                 Some(Command::Stop) | None => break,
             },
             _ = tick.tick() => {
                 worker.gate.log.borrow_mut().tick();
-                worker.gate.pools.sweep(Instant::now());
+                let now = Instant::now();
+                worker.gate.pools.sweep(now);
+                worker.press(now);
             }
         }
-        if worker.draining() && worker.idle() {
+        if worker.draining() && worker.empty() {
             break;
         }
     }
@@ -187,5 +242,8 @@ async fn work(parts: Parts) {
     worker.gate.log.borrow_mut().flush();
 }
 
+/// How long a kept-alive connection may still send a request after the drain began: its answer says that it is the last, and no
+/// client loses a request that was on its way while we closed. Those who send nothing are closed then.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// How often buffered log lines are handed on and idle upstream connections looked at; also how soon a drained worker ends.
 const TICK: Duration = Duration::from_millis(100);

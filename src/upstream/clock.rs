@@ -41,6 +41,7 @@ pub struct Clock {
     waker: RefCell<Option<Waker>>,
     requests: Cell<u64>,
     uploading: Cell<bool>,
+    leaving: Cell<bool>,
 }
 
 impl Clock {
@@ -55,6 +56,7 @@ impl Clock {
             waker: RefCell::new(None),
             requests: Cell::new(0),
             uploading: Cell::new(false),
+            leaving: Cell::new(false),
         }
     }
 
@@ -102,6 +104,17 @@ impl Clock {
     #[must_use]
     pub const fn uploading(&self) -> bool {
         self.uploading.get()
+    }
+
+    /// The connection is to end with its next answer.
+    pub fn leave(&self) {
+        self.leaving.set(true);
+    }
+
+    /// Whether the next answer is the last.
+    #[must_use]
+    pub const fn leaving(&self) -> bool {
+        self.leaving.get()
     }
 
     /// The phase now.
