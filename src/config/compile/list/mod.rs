@@ -1,4 +1,4 @@
-//! Lists of networks in files: one address or network a line, `#` and `;` open a comment.
+//! Lists of networks in files, line by line: see [`line`] for the forms. Entries may overlap and repeat, up to millions.
 //!
 //! A line that is no network is reported with its number and left out, if such lines are few: up to one in a hundred. More
 //! make the file a broken one. A file that is unreadable, broken or suddenly empty leaves the last good list in force, and so
@@ -11,10 +11,12 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+mod line;
+
 use super::files;
 use crate::config::node::Node;
 use crate::config::{Context, Diagnostic};
-use crate::value::cidr::{self, CidrError};
+use crate::value::cidr::CidrError;
 
 /// The networks of a file, or its last good ones.
 pub(super) fn networks(
@@ -81,18 +83,16 @@ fn read_list(path: &Path) -> Result<(Vec<IpNet>, Option<String>), Trouble> {
     })?;
     let text = String::from_utf8_lossy(&bytes);
     let mut nets = Vec::with_capacity(bytes.len() / LINE_BYTES);
-    let (mut bad, mut bad_count) = (Vec::new(), 0usize);
+    let (mut bad, mut bad_count, mut good_count) = (Vec::new(), 0usize, 0usize);
     for (number, line) in (1..).zip(text.lines()) {
-        let entry = line.split(['#', ';']).next().unwrap_or_default().trim();
-        let entry = if number == 1 {
-            entry.trim_start_matches('\u{feff}')
+        let line = if number == 1 {
+            line.trim_start_matches('\u{feff}')
         } else {
-            entry
+            line
         };
-        if entry.is_empty() {
-            continue;
-        }
-        let Err(error) = cidr::parse(entry).map(|net| nets.push(net)) else {
+        let before = nets.len();
+        let Err((entry, error)) = line::read(line, &mut nets) else {
+            good_count += usize::from(nets.len() > before);
             continue;
         };
         bad_count += 1;
@@ -114,7 +114,7 @@ fn read_list(path: &Path) -> Result<(Vec<IpNet>, Option<String>), Trouble> {
     if bad_count > bad.len() {
         message.push_str(&format!(" and {} more", bad_count - bad.len()));
     }
-    if bad_count.saturating_mul(BAD_SHARE) <= nets.len() {
+    if bad_count.saturating_mul(BAD_SHARE) <= good_count {
         return Ok((nets, Some(message)));
     }
     Err(Trouble {
