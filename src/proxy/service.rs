@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{
-    CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+    CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING,
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -45,9 +45,9 @@ use crate::policy::facts::Scheme;
 use crate::policy::{First, Permit, Verdict};
 use crate::respond::{self, Notice};
 use crate::snapshot::store::{Handle, Lease};
-use crate::snapshot::{Answer, Route, Site, Snapshot, Upstream};
+use crate::snapshot::{Answer, Balance, Route, Site, Snapshot, Upstream};
 use crate::upstream::body::{ClientBody, RequestBody};
-use crate::upstream::forward::Patience;
+use crate::upstream::forward::{Patience, Terms};
 use crate::upstream::{self, Clock, Phase, Pools, Trace};
 use crate::value::failure::Failure;
 use crate::value::reason::Reason;
@@ -394,6 +394,10 @@ impl Gate {
         let request = Request::from_parts(parts, body);
 
         let pool = self.pools.of(&passed.upstream);
+        let terms = Terms {
+            patience,
+            caller: connection.caller(passed.forwarding.client),
+        };
         let mut trace = Trace::default();
         let tally = Rc::clone(&exchange.tally);
         let outcome = if passed.websocket {
@@ -401,7 +405,7 @@ impl Gate {
                 passed.permit,
                 request,
                 &pool,
-                patience,
+                &terms,
                 &connection.clock,
                 &mut trace,
             )
@@ -412,7 +416,7 @@ impl Gate {
                 passed.permit,
                 request,
                 &pool,
-                patience,
+                &terms,
                 &connection.clock,
                 &tally,
                 &mut trace,
@@ -438,8 +442,14 @@ impl Gate {
         let stream_idle = route
             .stream_idle_timeout
             .unwrap_or(lease.server.limits.stream_idle_timeout);
+        let sticky = trace
+            .code
+            .and_then(|code| sticky_cookie(&passed.upstream, &code, passed.forwarding.scheme));
         if let (StatusCode::SWITCHING_PROTOCOLS, Some(upgraded)) = (head.status, upgraded) {
             headers::strip_response(&mut head.headers, Hop::WebSocket);
+            if let Some(sticky) = sticky {
+                head.headers.append(SET_COOKIE, sticky);
+            }
             connection.clock.enter(Phase::Tunnel, stream_idle);
             connection.tunnel.replace(Some(Tunnel {
                 upstream: upgraded,
@@ -471,6 +481,9 @@ impl Gate {
         }
         headers::strip_response(&mut head.headers, Hop::Ends);
         head.version = Version::HTTP_11;
+        if let Some(sticky) = sticky {
+            head.headers.append(SET_COOKIE, sticky);
+        }
         head.headers
             .insert(request_id::X_REQUEST_ID, ids.request_id.clone());
         edit_response(&mut head.headers, &lease);
@@ -576,12 +589,24 @@ fn unasked(
 
 fn upstream_part(upstream: &Upstream, trace: &Trace) -> UpstreamPart {
     let mut part = UpstreamPart::new(Arc::clone(&upstream.name));
-    let server = trace.server.and_then(|index| upstream.servers.get(index));
-    part.address = server.map(|server| Arc::clone(&server.authority));
+    part.address.clone_from(&trace.endpoint);
     part.retries = trace.retries;
     part.connect = (trace.connect > Duration::ZERO).then_some(trace.connect);
     part.response = trace.response;
     part
+}
+
+/// The cookie that brings a client back to its endpoint. No script needs it, no other site may send it along.
+fn sticky_cookie(upstream: &Upstream, code: &str, scheme: Scheme) -> Option<HeaderValue> {
+    let Balance::Cookie(name) = &upstream.balance else {
+        return None;
+    };
+    let secure = match scheme {
+        Scheme::Https => "; Secure",
+        Scheme::Http => "",
+    };
+    let cookie = format!("{name}={code}; Path=/; HttpOnly; SameSite=Lax{secure}");
+    HeaderValue::try_from(cookie).ok()
 }
 
 /// Waits for the end of a body that was declared empty: in HTTP/2 it may turn out not to be (RFC 9113 §8.1.1).
