@@ -1,6 +1,6 @@
 //! The page of `/metrics`: what workers have counted, and what is true at this moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -48,7 +48,11 @@ fn endpoints(view: &View, page: &mut Page) {
     let groups = view.upstreams.groups();
     let mut all = Vec::new();
     for group in &groups {
-        for endpoint in group.endpoints() {
+        // One name for two servers would be one series twice, and no page at all for Prometheus.
+        let mut seen = BTreeSet::new();
+        let mut endpoints = group.endpoints();
+        endpoints.retain(|endpoint| seen.insert(Arc::clone(&endpoint.label)));
+        for endpoint in endpoints {
             all.push((Arc::clone(&group.name), endpoint));
         }
     }

@@ -424,7 +424,7 @@ impl Gate {
             .await;
             sent.map(|response| (response, None))
         };
-        exchange.record.upstream = Some(upstream_part(&passed.upstream, &trace));
+        exchange.record.upstream = Some(upstream_part(&passed.upstream, &mut trace));
         let (response, upgraded) = match outcome {
             Ok(answer) => answer,
             Err(failure) => {
@@ -587,9 +587,9 @@ fn unasked(
     Some(Ok(preflight))
 }
 
-fn upstream_part(upstream: &Upstream, trace: &Trace) -> UpstreamPart {
+fn upstream_part(upstream: &Upstream, trace: &mut Trace) -> UpstreamPart {
     let mut part = UpstreamPart::new(Arc::clone(&upstream.name));
-    part.address.clone_from(&trace.endpoint);
+    part.address = trace.endpoint.take();
     part.retries = trace.retries;
     part.connect = (trace.connect > Duration::ZERO).then_some(trace.connect);
     part.response = trace.response;

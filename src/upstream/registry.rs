@@ -181,7 +181,8 @@ impl Group {
         self.waiting() > 0
     }
 
-    fn arrange(&self, upstream: &Upstream) {
+    /// Makes the list of endpoints that a configuration wants; what is known of one that stays, stays.
+    pub(super) fn arrange(&self, upstream: &Upstream) {
         let mut members = lock(&self.members);
         let mut before = std::mem::take(&mut members.endpoints);
         for (ordinal, server) in upstream.servers.iter().enumerate() {
@@ -201,6 +202,7 @@ impl Group {
                     .push(Arc::new(Endpoint::new(server, ordinal, None, state)));
             }
             for old in kept {
+                old.state.forget_what_is_not_asked(upstream);
                 let state = Arc::clone(&old.state);
                 let endpoint = Endpoint::new(server, ordinal, old.address, state);
                 members.endpoints.push(Arc::new(endpoint));
@@ -357,6 +359,17 @@ impl Endpoint {
 }
 
 impl State {
+    /// What was found out by means that are no longer configured counts no more.
+    fn forget_what_is_not_asked(&self, upstream: &Upstream) {
+        if upstream.health.is_none() {
+            self.down.store(false, Ordering::Relaxed);
+        }
+        if upstream.eject.is_none() {
+            self.ejected_until.store(0, Ordering::Relaxed);
+            self.failures.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// How the endpoint is; `now` is of [`millis`].
     #[must_use]
     pub fn condition(&self, now: u64) -> Condition {
@@ -469,7 +482,13 @@ mod tests {
             slow_start: None,
             max_connections: None,
             queue: 0,
-            health: None,
+            health: Some(snapshot::Health {
+                path: "/".into(),
+                interval: Duration::from_secs(1),
+                timeout: Duration::from_secs(1),
+                rise: 1,
+                fall: 1,
+            }),
             proxy_protocol: None,
         }
     }
@@ -522,6 +541,12 @@ mod tests {
         assert_eq!(shown(&group), arranged, "another order and weight");
         let ordinals: Vec<usize> = group.endpoints().iter().map(|one| one.ordinal).collect();
         assert_eq!(ordinals, [0, 1, 1, 2]);
+
+        let mut unasked = upstream(vec![server("http://a", 5)]);
+        unasked.health = None;
+        group.arrange(&unasked);
+        let up = ["10.0.0.2:80 5 up", "10.0.0.3:80 5 up"];
+        assert_eq!(shown(&group), up, "nobody asks any more");
     }
 
     #[test]

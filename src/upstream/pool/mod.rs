@@ -3,18 +3,19 @@
 //! What all workers share about an endpoint is looked at ten times a second and made into a list of candidates; a request only
 //! picks from that list. So an order or a health check takes effect within a tenth of a second, and costs requests nothing.
 
+mod member;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+pub(super) use self::member::Member;
 use super::balance::{self, Candidate};
 use super::budget::Budget;
-use super::h1::wire::Wire;
-use super::library;
 use super::registry::{Condition, Endpoint, Group, Registry, millis};
 use super::seat::Seat;
 use super::sticky;
@@ -129,19 +130,6 @@ struct Roster {
     candidates: Vec<Candidate>,
     /// With a cookie: what it says of each.
     codes: Vec<String>,
-}
-
-/// One endpoint as one worker uses it.
-#[derive(Debug)]
-pub(super) struct Member {
-    pub(super) endpoint: Arc<Endpoint>,
-    idle: RefCell<Vec<Conn>>,
-    /// How many idle connections it may keep; none while it cannot be used.
-    keep: Cell<usize>,
-    /// Requests of this worker under way.
-    pub(super) busy: Cell<i64>,
-    /// How many of them the others have been told of.
-    told: Cell<i64>,
 }
 
 /// What a request brings along that decides where it goes.
@@ -285,7 +273,7 @@ impl Pool {
 
     fn sweep(&self, now: Instant) {
         for member in &self.roster.borrow().members {
-            member.idle.borrow_mut().retain_mut(|conn| conn.keep(now));
+            member.sweep(now);
             member.tell();
         }
         if self.changing.get() || self.version.get() != self.group.version() {
@@ -313,7 +301,7 @@ impl Pool {
                 known.map_or_else(|| Rc::new(Member::new(endpoint)), Rc::clone)
             })
             .collect();
-        let chosen = self.choose(&endpoints, now);
+        let chosen = Self::choose(&endpoints, now);
         let mut fresh = Roster::default();
         self.changing.set(false);
         for (place, (member, endpoint)) in members.iter().zip(&endpoints).enumerate() {
@@ -347,7 +335,7 @@ impl Pool {
             None => self.size.get().div_ceil(fresh.able.len().max(1)),
         };
         for member in &fresh.able {
-            member.keep.set(share);
+            member.allow(share);
         }
         fresh.members = members;
         *roster = fresh;
@@ -355,13 +343,13 @@ impl Pool {
 
     /// Which endpoints can be used: those that are well; else the backups that are; else, since an ill server may still answer
     /// and none certainly does not, all that nobody drains.
-    fn choose(&self, endpoints: &[Arc<Endpoint>], now: u64) -> Vec<usize> {
+    fn choose(endpoints: &[Arc<Endpoint>], now: u64) -> Vec<usize> {
         let pick = |wanted: &dyn Fn(&Endpoint) -> bool| -> Vec<usize> {
             let places = endpoints.iter().enumerate();
             let places = places.filter(|(_, one)| wanted(one));
             places.map(|(place, _)| place).collect()
         };
-        let condition = |one: &Endpoint| self.condition(one, now);
+        let condition = |one: &Endpoint| one.state.condition(now);
         let well = |one: &Endpoint| condition(one) == Condition::Up;
         let wanted = |one: &Endpoint| condition(one) != Condition::Drained;
         let steps: [&dyn Fn(&Endpoint) -> bool; 4] = [
@@ -372,17 +360,6 @@ impl Pool {
         ];
         let mut picked = steps.iter().map(|step| pick(*step));
         picked.find(|some| !some.is_empty()).unwrap_or_default()
-    }
-
-    /// What was found out by means that are no longer configured counts no more.
-    fn condition(&self, endpoint: &Endpoint, now: u64) -> Condition {
-        match endpoint.state.condition(now) {
-            Condition::Down if self.upstream.health.is_none() => Condition::Up,
-            Condition::Ejected if self.upstream.eject.is_none() => Condition::Up,
-            other @ (Condition::Up | Condition::Down | Condition::Ejected | Condition::Drained) => {
-                other
-            }
-        }
     }
 
     /// The share of an endpoint in hundredths; of one that came back a while ago, from a tenth to the whole.
@@ -415,117 +392,6 @@ pub(super) enum Ahead {
     Pass,
 }
 
-impl Member {
-    fn new(endpoint: &Arc<Endpoint>) -> Self {
-        Self {
-            endpoint: Arc::clone(endpoint),
-            idle: RefCell::default(),
-            keep: Cell::new(0),
-            busy: Cell::new(0),
-            told: Cell::new(0),
-        }
-    }
-
-    /// The connection that was used last, if it is still open, for our own client.
-    pub(super) fn check_out_lean(&self) -> Option<Box<Wire>> {
-        let mut idle = self.idle.borrow_mut();
-        while let Some(conn) = idle.pop() {
-            if let Conn::Lean(mut wire) = conn
-                && wire.is_quiet()
-            {
-                return Some(wire);
-            }
-        }
-        None
-    }
-
-    /// The same for hyper's.
-    pub(super) fn check_out_library(&self) -> Option<Box<library::Conn>> {
-        let mut idle = self.idle.borrow_mut();
-        while let Some(conn) = idle.pop() {
-            if let Conn::Library(conn) = conn
-                && conn.is_open()
-            {
-                return Some(conn);
-            }
-        }
-        None
-    }
-
-    /// Takes a connection of our own client back for the next request. Whether it is still open is asked when it is used.
-    pub(super) fn check_in_lean(&self, mut wire: Box<Wire>) {
-        let mut idle = self.idle.borrow_mut();
-        if idle.len() < self.keep.get() {
-            wire.idle_since = Instant::now();
-            idle.push(Conn::Lean(wire));
-        }
-    }
-
-    /// The same for hyper's.
-    pub(super) fn check_in_library(&self, mut conn: Box<library::Conn>) {
-        let mut idle = self.idle.borrow_mut();
-        if conn.is_open() && idle.len() < self.keep.get() {
-            conn.idle_since = Instant::now();
-            idle.push(Conn::Library(conn));
-        }
-    }
-
-    fn seats(&self) -> u32 {
-        self.endpoint.state.seats.load(Ordering::Relaxed)
-    }
-
-    /// Requests under way: this worker's now, the others' a moment ago.
-    fn load(&self) -> i64 {
-        let all = self.endpoint.state.busy.load(Ordering::Relaxed);
-        (all - self.told.get() + self.busy.get()).max(0)
-    }
-
-    /// Tells the others how busy this worker keeps the endpoint.
-    fn tell(&self) {
-        let (busy, told) = (self.busy.get(), self.told.get());
-        if busy != told {
-            self.told.set(busy);
-            let all = &self.endpoint.state.busy;
-            all.fetch_add(busy - told, Ordering::Relaxed);
-        }
-    }
-
-    /// It cannot be used any more, or for a while.
-    fn retire(&self) {
-        self.keep.set(0);
-        self.idle.borrow_mut().clear();
-    }
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        self.tell();
-    }
-}
-
-/// One idle connection. A pool has one kind: its upstream's codec.
-#[derive(Debug)]
-enum Conn {
-    Lean(Box<Wire>),
-    Library(Box<library::Conn>),
-}
-
-impl Conn {
-    /// Whether it may stay. One that has idled a while gives up its buffers.
-    fn keep(&mut self, now: Instant) -> bool {
-        match self {
-            Self::Lean(wire) => {
-                let idle = now.duration_since(wire.idle_since);
-                if idle > REST {
-                    wire.rest();
-                }
-                idle < MAX_IDLE && wire.is_quiet()
-            }
-            Self::Library(conn) => now.duration_since(conn.idle_since) < MAX_IDLE && conn.is_open(),
-        }
-    }
-}
-
 /// Whether connections of the one can be the other's, where they lead to the same endpoint.
 fn same_way(one: &Upstream, other: &Upstream) -> bool {
     let same_tls = match (&one.tls, &other.tls) {
@@ -533,10 +399,9 @@ fn same_way(one: &Upstream, other: &Upstream) -> bool {
         (Some(one), Some(other)) => Arc::ptr_eq(&one.config, &other.config),
         (None, Some(_)) | (Some(_), None) => false,
     };
-    one.name == other.name && one.codec == other.codec && same_tls
+    let same_words = one.codec == other.codec && one.proxy_protocol == other.proxy_protocol;
+    one.name == other.name && same_words && same_tls
 }
 
-/// Servers commonly close idle connections after 60 to 75 seconds: close first.
-const MAX_IDLE: Duration = Duration::from_secs(55);
-/// Idle for longer, a connection needs no buffers.
-const REST: Duration = Duration::from_secs(1);
+#[cfg(test)]
+mod tests;
