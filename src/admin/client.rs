@@ -88,6 +88,36 @@ fn talk(
     Ok(Reply { status, body })
 }
 
+/// A value for a query, percent-encoded but for what RFC 3986 §2.3 reserves to nobody.
+#[must_use]
+pub fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+/// The text behind [`encode`]; nothing where it is none.
+pub(super) fn decode(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut decoded = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+        let (high, low) = (digit(bytes.next())?, digit(bytes.next())?);
+        decoded.push(u8::try_from(high * 16 + low).ok()?);
+    }
+    String::from_utf8(decoded).ok()
+}
+
 /// Where to ask: the place named, or the first of the usual sockets that is there.
 #[must_use]
 pub fn usual(named: Option<&Path>) -> Place {
@@ -146,6 +176,22 @@ const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_survive_a_query() {
+        for (text, want) in [
+            ("app", "app"),
+            ("[::1]:3000", "%5B%3A%3A1%5D%3A3000"),
+            ("/run/a b.sock", "%2Frun%2Fa%20b.sock"),
+            ("é&=", "%C3%A9%26%3D"),
+        ] {
+            assert_eq!(encode(text), want);
+            assert_eq!(decode(want).as_deref(), Some(text));
+        }
+        for broken in ["%", "%4", "%zz", "%ff"] {
+            assert_eq!(decode(broken), None, "{broken}");
+        }
+    }
 
     #[test]
     fn addresses_and_sockets_are_told_apart() {

@@ -8,6 +8,8 @@
 //! | `GET /status` | 200 and an object: version, generation, uptime, connections, listeners |
 //! | `GET /explain/<request-id>` | 200 and an object: what the request was judged by; 404 where it is not kept any more |
 //! | `POST /reload` | 200 `{"generation":n}`, or 422 `{"report":[…],"text":"…"}` and nothing has changed |
+//! | `POST /drain?upstream=…&endpoint=…` | 200 and an object: the endpoint gets no new requests, `usable` others are left |
+//! | `POST /undrain?…` | 200; it gets requests again |
 //! | `POST /reopen` | 202; log files are opened anew |
 //!
 //! Whoever may open the socket may use it: its file mode is the access control. On TCP the first three are open; the rest needs
@@ -47,6 +49,7 @@ use crate::reload::control::Order;
 use crate::server::admission::Admission;
 use crate::server::worker::Command;
 use crate::snapshot::Snapshot;
+use crate::upstream::registry::{Drain, Registry};
 
 /// What the admin sees of the process, and whom it tells.
 #[derive(Debug, Clone)]
@@ -57,6 +60,8 @@ pub struct View {
     pub metrics: Metrics,
     /// The access logs.
     pub logger: Logger,
+    /// What is known of upstream endpoints.
+    pub upstreams: Registry,
     /// Open connections.
     pub admission: Arc<Admission>,
     /// Whether the process is about to end.
@@ -123,6 +128,8 @@ async fn route(
             status.map_or_else(|_gone| ending(), |status| say(StatusCode::OK, &status))
         }
         "/reload" => reload(view).await,
+        "/drain" => drain(request.uri().query(), Drain::Out, view),
+        "/undrain" => drain(request.uri().query(), Drain::Back, view),
         _ => {
             drop(view.orders.send(Order::Reopen));
             say(StatusCode::ACCEPTED, &json!({ "status": "reopening" }))
@@ -176,6 +183,47 @@ async fn reload(view: &View) -> Response<Full<Bytes>> {
     }
 }
 
+fn drain(query: Option<&str>, drain: Drain, view: &View) -> Response<Full<Bytes>> {
+    let query = query.unwrap_or_default();
+    let named = (
+        query_value(query, "upstream"),
+        query_value(query, "endpoint"),
+    );
+    let (Some(upstream), Some(endpoint)) = named else {
+        let message = "`upstream` and `endpoint` are needed, each once, percent-encoded";
+        let error = json!({ "error": "bad_request", "message": message });
+        return say(StatusCode::BAD_REQUEST, &error);
+    };
+    match view.upstreams.drain(&upstream, &endpoint, drain) {
+        Ok(usable) => say(
+            StatusCode::OK,
+            &json!({
+                "upstream": upstream,
+                "endpoint": endpoint,
+                "drained": drain == Drain::Out,
+                "usable": usable,
+            }),
+        ),
+        Err(unknown) => say(
+            StatusCode::NOT_FOUND,
+            &json!({ "error": "not_found", "message": unknown.to_string() }),
+        ),
+    }
+}
+
+/// The value of the only pair of this name, decoded.
+fn query_value(query: &str, name: &str) -> Option<String> {
+    let mut values = query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .filter_map(|(known, value)| (known == name).then_some(value));
+    let value = values.next().filter(|value| !value.is_empty())?;
+    if values.next().is_some() {
+        return None;
+    }
+    client::decode(value)
+}
+
 fn refuse(refused: Refused) -> Response<Full<Bytes>> {
     match refused {
         Refused::Misdirected => say(
@@ -227,13 +275,15 @@ fn whole(status: StatusCode, kind: &'static str, body: String) -> Response<Full<
 }
 
 /// What is answered, and to which method.
-const ROUTES: [(&str, Method); 7] = [
+const ROUTES: [(&str, Method); 9] = [
     (EXPLAIN, Method::GET),
     ("/livez", Method::GET),
     ("/readyz", Method::GET),
     ("/metrics", Method::GET),
     ("/status", Method::GET),
     ("/reload", Method::POST),
+    ("/drain", Method::POST),
+    ("/undrain", Method::POST),
     ("/reopen", Method::POST),
 ];
 

@@ -1,12 +1,14 @@
 //! The page of `/metrics`: what workers have counted, and what is true at this moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::View;
 use crate::observe::metrics::text::{Kind, Page};
 use crate::snapshot::Snapshot;
+use crate::upstream::registry::{Condition, State, millis};
 
 /// Writes the page.
 pub(super) fn write(view: &View, snapshot: &Snapshot, now: Timestamp) -> String {
@@ -33,11 +35,73 @@ pub(super) fn write(view: &View, snapshot: &Snapshot, now: Timestamp) -> String 
         "The number of the configuration in force.",
         snapshot.generation,
     );
+    endpoints(view, &mut page);
     logs(view, &mut page);
     databases(snapshot, now, &mut page);
     certificates(snapshot, &mut page);
     process(view, &mut page);
     page.finish()
+}
+
+fn endpoints(view: &View, page: &mut Page) {
+    let now = millis();
+    let groups = view.upstreams.groups();
+    let mut all = Vec::new();
+    for group in &groups {
+        // One name for two servers would be one series twice, and no page at all for Prometheus.
+        let mut seen = BTreeSet::new();
+        let mut endpoints = group.endpoints();
+        endpoints.retain(|endpoint| seen.insert(Arc::clone(&endpoint.label)));
+        for endpoint in endpoints {
+            all.push((Arc::clone(&group.name), endpoint));
+        }
+    }
+    let mut family = |name, kind, help, value: &dyn Fn(&State) -> i64| {
+        page.family(name, kind, help);
+        for (upstream, endpoint) in &all {
+            let labels = [("upstream", &**upstream), ("endpoint", &*endpoint.label)];
+            page.sample(name, &labels, value(&endpoint.state));
+        }
+    };
+    family(
+        "portcullis_upstream_endpoint_up",
+        Kind::Gauge,
+        "1 where an endpoint can be used; 0 where it is down, ejected or drained.",
+        &|state| i64::from(state.condition(now) == Condition::Up),
+    );
+    family(
+        "portcullis_upstream_endpoint_in_flight",
+        Kind::Gauge,
+        "Requests and tunnels under way at an endpoint.",
+        &State::in_flight,
+    );
+    family(
+        "portcullis_upstream_endpoint_ejections_total",
+        Kind::Counter,
+        "How often an endpoint was left out for its failures.",
+        &|state| i64::try_from(state.ejections()).unwrap_or(i64::MAX),
+    );
+    let name = "portcullis_upstream_health_checks_total";
+    page.family(name, Kind::Counter, "Health checks by result.");
+    for (upstream, endpoint) in &all {
+        let (good, bad) = endpoint.state.checks();
+        if good + bad == 0 {
+            continue;
+        }
+        for (result, count) in [("good", good), ("bad", bad)] {
+            let labels = [
+                ("upstream", &**upstream),
+                ("endpoint", &*endpoint.label),
+                ("result", result),
+            ];
+            page.sample(name, &labels, count);
+        }
+    }
+    let name = "portcullis_upstream_queue_length";
+    page.family(name, Kind::Gauge, "Requests that wait for a place.");
+    for group in &groups {
+        page.sample(name, &[("upstream", &*group.name)], group.waiting());
+    }
 }
 
 fn logs(view: &View, page: &mut Page) {

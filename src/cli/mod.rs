@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod completions;
+pub mod drain;
 pub mod explain;
 pub mod geo;
 pub mod hash_password;
@@ -77,6 +78,8 @@ enum Verb {
     Status(status::AdminArgs),
     /// Have a running instance load its configuration anew
     Reload(status::AdminArgs),
+    /// Send no new requests to an upstream's endpoint, or take it back
+    Drain(drain::DrainArgs),
     /// Exit with 0 while a running instance serves, else with 1
     Healthcheck(status::AdminArgs),
     /// Hash a password or make an API key
@@ -115,6 +118,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Verb::Completions(args) => completions::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Reload(args) => reload::run(&args),
+        Verb::Drain(args) => drain::run(&args),
         Verb::Healthcheck(args) => healthcheck::run(&args),
         Verb::HashPassword(args) => hash_password::run(&args),
         Verb::Audit(_) => later::run("audit"),

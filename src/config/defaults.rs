@@ -47,6 +47,24 @@ pub const IDLE_CONNECTIONS: usize = 64;
 /// Tries after the first: enough for a pooled connection that the upstream closed meanwhile.
 pub const RETRIES: u32 = 1;
 
+/// Failures in a row that leave a server out: more than a restart of one worker process behind it makes.
+pub const EJECT_FAILURES: u32 = 5;
+
+/// How long a server is left out: long enough for a restart, short enough to be tried again soon.
+pub const EJECT_FOR: Duration = Duration::from_secs(10);
+
+/// How often a server is asked whether it lives.
+pub const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long its answer may take.
+pub const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Good answers in a row that bring a server back, as HAProxy.
+pub const HEALTH_RISE: u32 = 2;
+
+/// Bad answers in a row that take it out, as HAProxy.
+pub const HEALTH_FALL: u32 = 3;
+
 /// The status of a redirect that names none: temporary, since a permanent one is hard to take back.
 pub const REDIRECT: http::StatusCode = http::StatusCode::FOUND;
 
@@ -120,6 +138,12 @@ mod tests {
             ("upstream", "response_timeout", "\"60s\"".to_owned()),
             ("upstream", "idle_connections", IDLE_CONNECTIONS.to_string()),
             ("upstream", "retries", RETRIES.to_string()),
+            ("eject", "failures", EJECT_FAILURES.to_string()),
+            ("eject", "for", time(EJECT_FOR)),
+            ("health", "interval", time(HEALTH_INTERVAL)),
+            ("health", "timeout", time(HEALTH_TIMEOUT)),
+            ("health", "rise", HEALTH_RISE.to_string()),
+            ("health", "fall", HEALTH_FALL.to_string()),
             ("redirect", "status", REDIRECT.as_u16().to_string()),
         ] {
             let mut shown = None;

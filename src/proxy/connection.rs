@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
-use tokio::sync::oneshot;
 
 use super::exchange::Exchange;
 use super::upward::address_value;
@@ -15,7 +14,7 @@ use crate::policy::facts::{Scheme, TlsFacts};
 use crate::snapshot::Listener;
 use crate::snapshot::tls::ServerTls;
 use crate::upstream::Clock;
-use crate::upstream::forward::Upgraded;
+use crate::upstream::forward::{Caller, Upgrading};
 use crate::value::cidr::canonical;
 
 /// The facts of one connection, gathered once.
@@ -49,7 +48,7 @@ pub struct Connection {
 #[derive(Debug)]
 pub struct Tunnel {
     /// Brings the upstream's end.
-    pub upstream: oneshot::Receiver<Upgraded>,
+    pub upstream: Upgrading,
     /// How long it may be silent.
     pub patience: Duration,
     /// The record, closed when the tunnel ends.
@@ -79,6 +78,22 @@ impl Connection {
             clock,
             tunnel: RefCell::new(None),
             fragment: Rc::default(),
+        }
+    }
+
+    /// Who asks, as an upstream is told.
+    #[must_use]
+    pub fn caller(&self, client: IpAddr) -> Caller {
+        // Of a client behind a proxy nobody has told the port.
+        let port = if client == self.peer_address {
+            self.peer.port()
+        } else {
+            0
+        };
+        Caller {
+            client,
+            source: SocketAddr::new(client, port),
+            target: self.listener.address,
         }
     }
 

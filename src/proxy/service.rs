@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE,
+    TRANSFER_ENCODING,
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -46,9 +47,9 @@ use crate::policy::facts::Scheme;
 use crate::policy::{First, Permit, Verdict};
 use crate::respond::{self, Notice};
 use crate::snapshot::store::{Handle, Lease};
-use crate::snapshot::{Answer, Route, Site, Snapshot, Upstream};
+use crate::snapshot::{Answer, Balance, Route, Site, Snapshot, Upstream};
 use crate::upstream::body::{ClientBody, RequestBody};
-use crate::upstream::forward::Patience;
+use crate::upstream::forward::{Patience, Terms};
 use crate::upstream::{self, Clock, Phase, Pools, Trace};
 use crate::value::failure::Failure;
 use crate::value::reason::Reason;
@@ -415,6 +416,10 @@ impl Gate {
         let request = Request::from_parts(parts, body);
 
         let pool = self.pools.of(&passed.upstream);
+        let terms = Terms {
+            patience,
+            caller: connection.caller(passed.forwarding.client),
+        };
         let mut trace = Trace::default();
         let tally = Rc::clone(&exchange.tally);
         let outcome = if passed.websocket {
@@ -422,7 +427,7 @@ impl Gate {
                 passed.permit,
                 request,
                 &pool,
-                patience,
+                &terms,
                 &connection.clock,
                 &mut trace,
             )
@@ -433,7 +438,7 @@ impl Gate {
                 passed.permit,
                 request,
                 &pool,
-                patience,
+                &terms,
                 &connection.clock,
                 &tally,
                 &mut trace,
@@ -441,7 +446,7 @@ impl Gate {
             .await;
             sent.map(|response| (response, None))
         };
-        exchange.record.upstream = Some(upstream_part(&passed.upstream, &trace));
+        exchange.record.upstream = Some(upstream_part(&passed.upstream, &mut trace));
         let (response, upgraded) = match outcome {
             Ok(answer) => answer,
             Err(failure) => {
@@ -459,8 +464,14 @@ impl Gate {
         let stream_idle = route
             .stream_idle_timeout
             .unwrap_or(lease.server.limits.stream_idle_timeout);
+        let sticky = trace
+            .code
+            .and_then(|code| sticky_cookie(&passed.upstream, &code, passed.forwarding.scheme));
         if let (StatusCode::SWITCHING_PROTOCOLS, Some(upgraded)) = (head.status, upgraded) {
             headers::strip_response(&mut head.headers, Hop::WebSocket);
+            if let Some(sticky) = sticky {
+                head.headers.append(SET_COOKIE, sticky);
+            }
             connection.clock.enter(Phase::Tunnel, stream_idle);
             connection.tunnel.replace(Some(Tunnel {
                 upstream: upgraded,
@@ -492,6 +503,9 @@ impl Gate {
         }
         headers::strip_response(&mut head.headers, Hop::Ends);
         head.version = Version::HTTP_11;
+        if let Some(sticky) = sticky {
+            head.headers.append(SET_COOKIE, sticky);
+        }
         head.headers
             .insert(request_id::X_REQUEST_ID, ids.request_id.clone());
         edit_response(&mut head.headers, &lease);
@@ -595,14 +609,26 @@ fn unasked(
     Some(Ok(preflight))
 }
 
-fn upstream_part(upstream: &Upstream, trace: &Trace) -> UpstreamPart {
+fn upstream_part(upstream: &Upstream, trace: &mut Trace) -> UpstreamPart {
     let mut part = UpstreamPart::new(Arc::clone(&upstream.name));
-    let server = trace.server.and_then(|index| upstream.servers.get(index));
-    part.address = server.map(|server| Arc::clone(&server.authority));
+    part.address = trace.endpoint.take();
     part.retries = trace.retries;
     part.connect = (trace.connect > Duration::ZERO).then_some(trace.connect);
     part.response = trace.response;
     part
+}
+
+/// The cookie that brings a client back to its endpoint. No script needs it, no other site may send it along.
+fn sticky_cookie(upstream: &Upstream, code: &str, scheme: Scheme) -> Option<HeaderValue> {
+    let Balance::Cookie(name) = &upstream.balance else {
+        return None;
+    };
+    let secure = match scheme {
+        Scheme::Https => "; Secure",
+        Scheme::Http => "",
+    };
+    let cookie = format!("{name}={code}; Path=/; HttpOnly; SameSite=Lax{secure}");
+    HeaderValue::try_from(cookie).ok()
 }
 
 /// Waits for the end of a body that was declared empty: in HTTP/2 it may turn out not to be (RFC 9113 §8.1.1).

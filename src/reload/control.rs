@@ -28,6 +28,7 @@ use crate::server::admission::Admission;
 use crate::server::inherited::{Inherited, Role, Tidings};
 use crate::server::worker::Command;
 use crate::snapshot::store::Publisher;
+use crate::upstream::registry::millis;
 
 /// What the control thread can be asked.
 #[derive(Debug)]
@@ -313,6 +314,7 @@ impl Control {
             return refused("cannot-open-log", error.to_string());
         }
         let generation = snapshot.generation;
+        self.view.upstreams.adopt(&snapshot);
         self.publisher.publish(Arc::new(snapshot));
         self.listeners.apply(prepared, &self.workers);
         self.doors.apply(doors, &self.view);
@@ -356,11 +358,29 @@ impl Control {
             "sites": snapshot.sites.len(),
             "routes": snapshot.sites.iter().map(|site| site.routes.len()).sum::<usize>(),
             "upstreams": snapshot.upstreams.len(),
+            "endpoints": self.endpoints(),
             "access_log": {
                 "written": self.logger.written_lines(),
                 "dropped": self.logger.dropped_lines(),
             },
         })
+    }
+
+    /// Every endpoint of every upstream, and how it is.
+    fn endpoints(&self) -> Vec<serde_json::Value> {
+        let now = millis();
+        let mut all = Vec::new();
+        for group in self.view.upstreams.groups() {
+            for endpoint in group.endpoints() {
+                all.push(serde_json::json!({
+                    "upstream": *group.name,
+                    "endpoint": *endpoint.label,
+                    "state": endpoint.state.condition(now).word(),
+                    "in_flight": endpoint.state.in_flight(),
+                }));
+            }
+        }
+        all
     }
 
     async fn end(&mut self, ending: Ending, signals: &mut Option<Received>) {

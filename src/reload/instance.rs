@@ -25,6 +25,8 @@ use crate::server::admission::Admission;
 use crate::server::inherited::{Inherited, Tidings};
 use crate::server::worker::{self, Command};
 use crate::snapshot::store::Publisher;
+use crate::upstream::keeper;
+use crate::upstream::registry::Registry;
 
 /// How to run.
 #[derive(Debug)]
@@ -168,6 +170,8 @@ impl Instance {
         let admin = doors.prepare(&snapshot.admin, &mut process.inherited)?;
         let admin_address = admin.address();
 
+        let upstreams = Registry::default();
+        upstreams.adopt(&snapshot);
         let publisher = Publisher::new(Arc::clone(&snapshot));
         let admission = Arc::new(Admission::default());
         let metrics = Metrics::new(Timestamp::now());
@@ -180,6 +184,7 @@ impl Instance {
                 commands: receiver,
                 log: logger.worker(),
                 metrics: metrics.worker(),
+                upstreams: upstreams.clone(),
                 admission: Arc::clone(&admission),
             };
             let alive = alive.clone();
@@ -194,6 +199,14 @@ impl Instance {
             commands.push(sender);
         }
         drop(alive);
+        let (snapshots, known) = (publisher.subscribe(), upstreams.clone());
+        let thread = std::thread::Builder::new().name("upstreams".to_owned());
+        let spawned = thread.spawn(move || {
+            if let Err(error) = keeper::run(snapshots, &known) {
+                tracing::error!(%error, "upstreams are not looked after");
+            }
+        });
+        drop(spawned.map_err(StartError::Thread)?);
         listeners.apply(prepared, &commands);
         let addresses = listeners.addresses(&snapshot.listeners);
         let (orders, orders_in) = mpsc::unbounded_channel();
@@ -202,6 +215,7 @@ impl Instance {
             metrics: metrics.clone(),
             logger: logger.clone(),
             admission: Arc::clone(&admission),
+            upstreams,
             draining: Arc::default(),
             started: Timestamp::now(),
             workers: commands.as_slice().into(),

@@ -72,6 +72,8 @@ pub fn classify(failure: Failure) -> FailureAnswer {
         Failure::ResponseTimeout => (504, Reason::GATEWAY_TIMEOUT, "response_timeout", Keep),
         // Its head has been sent as a rule: then only the log says 502, and the client sees the body break off.
         Failure::ResponseBroken => (502, Reason::BAD_GATEWAY, "response_broken", Close),
+        Failure::UpstreamBusy => (503, Reason::OVERLOADED, "upstream_busy", Keep),
+        Failure::UpstreamDrained => (503, Reason::OVERLOADED, "upstream_drained", Keep),
         Failure::Overloaded => (503, Reason::OVERLOADED, "overloaded", Keep),
         Failure::ShuttingDown => (503, Reason::SHUTTING_DOWN, "shutting_down", Close),
         Failure::Internal => (500, Reason::INTERNAL_ERROR, "internal", Keep),
@@ -219,6 +221,20 @@ mod tests {
                 "response_broken",
                 Connection::Close,
                 "its end is unknown",
+            ),
+            (
+                Failure::UpstreamBusy,
+                503,
+                "upstream_busy",
+                Connection::Keep,
+                "come back in a moment",
+            ),
+            (
+                Failure::UpstreamDrained,
+                503,
+                "upstream_drained",
+                Connection::Keep,
+                "not a broken gateway",
             ),
             (
                 Failure::Overloaded,

@@ -10,6 +10,7 @@ use tokio::io::{AsyncWriteExt, copy_bidirectional};
 
 use super::io::ClientIo;
 use crate::proxy::connection::Tunnel;
+use crate::upstream::forward::Upgrading;
 use crate::upstream::{Clock, Phase};
 
 /// Runs a tunnel to its end; the record closes with it.
@@ -19,7 +20,8 @@ pub(crate) async fn run(mut client: ClientIo, early: Bytes, tunnel: Tunnel, cloc
         patience,
         mut exchange,
     } = tunnel;
-    let Ok(upgraded) = upstream.await else { return };
+    let Upgrading { upgraded, seat } = upstream;
+    let Ok(upgraded) = upgraded.await else { return };
     let mut server = upgraded.io;
     client.tunnel(patience);
     let meter = client.meter();
@@ -33,6 +35,7 @@ pub(crate) async fn run(mut client: ClientIo, early: Bytes, tunnel: Tunnel, cloc
     if let Err(error) = bounded(copying, clock).await {
         tracing::debug!(%error, "tunnel ended");
     }
+    drop(seat);
     let [up, down] = &meter.tunnel;
     exchange.tally.bytes.set(up.get() + early.len() as u64);
     exchange.record.response_body = down.get();

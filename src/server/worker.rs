@@ -21,6 +21,7 @@ use crate::observe::ring::Found;
 use crate::proxy::Gate;
 use crate::snapshot::Snapshot;
 use crate::snapshot::store::Handle;
+use crate::upstream::registry::Registry;
 use crate::upstream::{Clock, Pools};
 
 /// What the control thread tells a worker.
@@ -153,6 +154,8 @@ pub struct Parts {
     pub log: WorkerLog,
     /// This worker's counters.
     pub metrics: WorkerMetrics,
+    /// What all workers know of upstream endpoints.
+    pub upstreams: Registry,
     /// The shared count of connections.
     pub admission: Arc<Admission>,
 }
@@ -176,11 +179,12 @@ async fn work(parts: Parts) {
         mut commands,
         log,
         metrics,
+        upstreams,
         admission,
     } = parts;
     let gate = Gate {
         handle: RefCell::new(Handle::new(snapshots)),
-        pools: Pools::default(),
+        pools: Pools::new(upstreams),
         log: RefCell::new(log),
         metrics,
         ring: RefCell::default(),

@@ -20,8 +20,12 @@ pub mod notice;
 pub mod store;
 pub mod tls;
 mod token;
+mod upstream;
 
 pub use token::Token;
+pub use upstream::{
+    Balance, Codec, Eject, Endpoint, HashBy, Health, ProxyVersion, Upstream, UpstreamServer,
+};
 
 /// Everything a worker needs to serve.
 #[derive(Debug)]
@@ -247,61 +251,4 @@ pub struct HeaderEdits {
     pub add: Vec<(HeaderName, HeaderValue)>,
     /// Remove all fields of the name.
     pub remove: Vec<HeaderName>,
-}
-
-/// An `[upstream.NAME]`.
-#[derive(Debug)]
-pub struct Upstream {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its servers, at least one, in the order written.
-    pub servers: Vec<UpstreamServer>,
-    /// Time to connect, TLS included.
-    pub connect_timeout: Duration,
-    /// Time to the response head.
-    pub response_timeout: Duration,
-    /// Idle connections kept, all workers together.
-    pub idle_connections: usize,
-    /// Tries after the first, where a retry is safe.
-    pub retries: u32,
-    /// TLS settings for `https` servers.
-    pub tls: Option<Arc<tls::ClientTls>>,
-    /// Who speaks HTTP/1.1 to its servers.
-    pub codec: Codec,
-}
-
-/// Who speaks HTTP/1.1 to an upstream. Upgrades are always hyper's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Codec {
-    /// Our own client, `upstream::h1`.
-    #[default]
-    Lean,
-    /// hyper's client, to compare with and to fall back to.
-    Hyper,
-}
-
-/// One server of an upstream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UpstreamServer {
-    /// As written, for logs.
-    pub url: Arc<str>,
-    /// How to reach it.
-    pub address: Endpoint,
-    /// TLS with this server name.
-    pub tls: Option<rustls_pki_types::ServerName<'static>>,
-    /// `host:port` for the `Host` field of our own requests.
-    pub authority: Arc<str>,
-}
-
-/// How to reach a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Endpoint {
-    /// A literal address.
-    Address(SocketAddr),
-    /// A name, resolved at connect.
-    Name(Arc<str>, u16),
-    /// A Unix socket.
-    Unix(PathBuf),
-    /// The demo application inside this process.
-    Demo,
 }

@@ -1,37 +1,43 @@
 //! One new connection to a server of an upstream.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-use super::demo;
+use super::forward::Caller;
 use super::io::UpstreamIo;
+use super::{demo, introduce, registry};
 use crate::snapshot::{Endpoint, Upstream, UpstreamServer};
 use crate::value::failure::Failure;
 
-/// Opens a connection. The caller bounds the time.
+/// Opens a connection to an endpoint of the upstream, and says who the client is where that is asked for. The caller bounds the
+/// time; without a `caller` it is a question of our own.
 ///
 /// # Errors
 /// [`Failure::Resolve`], [`Failure::ConnectRefused`] or [`Failure::UpstreamTls`].
 pub(super) async fn connect(
     upstream: &Upstream,
-    server: &UpstreamServer,
+    endpoint: &registry::Endpoint,
+    caller: Option<&Caller>,
 ) -> Result<UpstreamIo, Failure> {
-    let tcp = match &server.address {
-        Endpoint::Address(address) => tcp(*address).await?,
-        Endpoint::Name(name, port) => by_name(name, *port).await?,
-        Endpoint::Unix(path) => {
-            let stream = UnixStream::connect(path)
-                .await
-                .inspect_err(|error| refused(server, error));
-            return stream
-                .map(UpstreamIo::Unix)
-                .ok()
-                .ok_or(Failure::ConnectRefused);
-        }
-        Endpoint::Demo => return Ok(UpstreamIo::Demo(demo::connect())),
+    let server = &endpoint.server;
+    let introduction = upstream
+        .proxy_protocol
+        .map(|version| introduce::header(version, caller));
+    let connecting = match (&server.address, endpoint.address) {
+        (_, Some(address)) => tcp(address).await,
+        (Endpoint::Address(address), None) => tcp(*address).await,
+        (Endpoint::Name(name, port), None) => by_name(name, *port).await,
+        (Endpoint::Unix(path), None) => return unix(server, path, introduction).await,
+        (Endpoint::Demo, None) => return Ok(UpstreamIo::Demo(demo::connect())),
     };
+    let mut tcp = connecting.inspect_err(|failure| {
+        tracing::debug!(server = %server.url, endpoint = %endpoint.label, %failure, "cannot connect");
+    })?;
+    introduced(server, &mut tcp, introduction).await?;
     let (Some(name), Some(tls)) = (&server.tls, &upstream.tls) else {
         return Ok(UpstreamIo::Tcp(tcp));
     };
@@ -44,6 +50,32 @@ pub(super) async fn connect(
         .map(|stream| UpstreamIo::Tls(Box::new(stream)))
         .ok()
         .ok_or(Failure::UpstreamTls)
+}
+
+async fn unix(
+    server: &UpstreamServer,
+    path: &Path,
+    introduction: Option<Vec<u8>>,
+) -> Result<UpstreamIo, Failure> {
+    let stream = UnixStream::connect(path).await;
+    let stream = stream.inspect_err(|error| refused(server, error));
+    let mut stream = stream.ok().ok_or(Failure::ConnectRefused)?;
+    introduced(server, &mut stream, introduction).await?;
+    Ok(UpstreamIo::Unix(stream))
+}
+
+/// Sends the PROXY protocol header, before anything else.
+async fn introduced(
+    server: &UpstreamServer,
+    stream: &mut (impl AsyncWrite + Unpin),
+    introduction: Option<Vec<u8>>,
+) -> Result<(), Failure> {
+    let Some(header) = introduction else {
+        return Ok(());
+    };
+    let sent = stream.write_all(&header).await;
+    let sent = sent.inspect_err(|error| refused(server, error));
+    sent.ok().ok_or(Failure::UpstreamClosed)
 }
 
 async fn by_name(name: &str, port: u16) -> Result<TcpStream, Failure> {

@@ -1,11 +1,14 @@
 //! One request forwarded: connection, request, response head; the body streams afterwards.
 //!
 //! Retries are only what is certainly safe. A connection that could not be opened has carried nothing: any request may try the
-//! next server. A pooled connection that closed before our bytes left has carried nothing either. One that closed
-//! after they left may have been acted upon (RFC 9110 §9.2.2): only an idempotent request without a body is sent again.
+//! next endpoint. A pooled connection that closed before our bytes left has carried nothing either. One that closed
+//! after they left may have been acted upon (RFC 9110 §9.2.2): only an idempotent request without a body is sent again, and
+//! where the connection was a fresh one, to another endpoint if there is one, and only within the budget.
 
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -24,7 +27,9 @@ use super::h1::upload::Upload;
 use super::h1::wire::Wire;
 use super::io::UpstreamIo;
 use super::library::{self, LibraryBody};
-use super::pool::Pool;
+use super::pool::{Member, Pool};
+use super::seat::{Seat, admit};
+use super::sticky;
 use crate::policy::Permit;
 use crate::snapshot::Codec;
 use crate::value::failure::Failure;
@@ -38,11 +43,33 @@ pub struct Patience {
     pub response: Duration,
 }
 
+/// Who asks, as far as it decides where a request goes and what an endpoint is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// The client address that was judged.
+    pub client: IpAddr,
+    /// The same with its port where that is known, else with 0.
+    pub source: SocketAddr,
+    /// Where the client's connection arrived.
+    pub target: SocketAddr,
+}
+
+/// What a request brings along for its way up.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// How long it may wait.
+    pub patience: Patience,
+    /// Who sent it.
+    pub caller: Caller,
+}
+
 /// What happened on the way, for the access record.
 #[derive(Debug, Default, Clone)]
 pub struct Trace {
-    /// Which server of the upstream answered, or was tried last.
-    pub server: Option<usize>,
+    /// Which endpoint of the upstream answered, or was tried last.
+    pub endpoint: Option<Arc<str>>,
+    /// What a sticky cookie must say from now on.
+    pub code: Option<String>,
     /// Time spent on connecting; zero on a pooled connection.
     pub connect: Duration,
     /// Time from the request to the response head.
@@ -58,9 +85,9 @@ pub struct Trace {
 pub async fn forward(
     permit: Permit,
     request: Request<RequestBody>,
-    pool: &Rc<Pool>,
-    patience: Patience,
-    clock: &Rc<Clock>,
+    pool: &Pool,
+    terms: &Terms,
+    clock: &Clock,
     tally: &Tally,
     trace: &mut Trace,
 ) -> Result<Response<UpstreamBody>, Failure> {
@@ -68,12 +95,12 @@ pub async fn forward(
     drop(permit);
     match pool.upstream.codec {
         Codec::Lean => {
-            let answered = lean(request, pool, patience, clock, trace).await?;
+            let answered = lean(request, pool, terms, clock, trace).await?;
             Ok(answered.map(UpstreamBody::Lean))
         }
         Codec::Hyper => {
             // Boxed: its state would make every request's future larger.
-            let answering = library::forward(request, pool, patience, clock, tally, trace);
+            let answering = library::forward(request, pool, terms, clock, tally, trace);
             let answered = Box::pin(answering).await?;
             Ok(answered.map(|body| UpstreamBody::Library(Box::new(body))))
         }
@@ -81,20 +108,20 @@ pub async fn forward(
 }
 
 /// Sends an upgrade request on a connection of its own. The upgraded stream, once the upstream has said 101, comes through
-/// the receiver.
+/// the [`Upgrading`].
 ///
 /// # Errors
 /// As [`forward`].
 pub async fn upgrade(
     permit: Permit,
     request: Request<RequestBody>,
-    pool: &Rc<Pool>,
-    patience: Patience,
-    clock: &Rc<Clock>,
+    pool: &Pool,
+    terms: &Terms,
+    clock: &Clock,
     trace: &mut Trace,
-) -> Result<(Response<UpstreamBody>, oneshot::Receiver<Upgraded>), Failure> {
+) -> Result<(Response<UpstreamBody>, Upgrading), Failure> {
     drop(permit);
-    let answering = library::upgrade(request, pool, patience, clock, trace);
+    let answering = library::upgrade(request, pool, terms, clock, trace);
     let (response, upgraded) = Box::pin(answering).await?;
     let response = response.map(|body| UpstreamBody::Library(Box::new(body)));
     Ok((response, upgraded))
@@ -109,103 +136,186 @@ pub struct Upgraded {
     pub read: Bytes,
 }
 
+/// A connection that the upstream agreed to upgrade, and its place at the endpoint for as long as this is kept.
+#[derive(Debug)]
+pub struct Upgrading {
+    /// Brings the stream.
+    pub upgraded: oneshot::Receiver<Upgraded>,
+    /// The place.
+    pub seat: Seat,
+}
+
 /// Forwards with our own client.
 pub(super) async fn lean(
     request: Request<RequestBody>,
-    pool: &Rc<Pool>,
-    patience: Patience,
-    clock: &Rc<Clock>,
+    pool: &Pool,
+    terms: &Terms,
+    clock: &Clock,
     trace: &mut Trace,
 ) -> Result<Response<LeanBody>, Failure> {
     let repeatable = repeatable(&request);
     let (head, body) = request.into_parts();
     let framing = h1::request::Framing::of(&head.method, &body);
     let method = head.method.clone();
+    let wish = sticky::wish(&pool.upstream.balance, &head.headers, &terms.caller);
     let mut head = Some(head);
     let mut upload = Upload::new(body, framing);
     // A connection that died under an unanswered request: the head is in its buffer still.
     let mut dead: Option<Box<Wire>> = None;
+    let mut tries = Tries::begin(pool);
+    let mut held: Option<Seat> = None;
     loop {
-        let (mut wire, reused) = match pool.check_out_lean() {
-            Some(wire) => (wire, true),
-            None => {
-                let (io, server) = dial(pool, patience, clock, trace).await?;
-                (Box::new(Wire::new(io, server, Instant::now())), false)
-            }
+        let seat = match held.take() {
+            Some(seat) => seat,
+            None => admit(pool, &wish, &tries.tried, terms.patience, clock).await?,
         };
-        trace.server = Some(wire.server);
+        let (mut wire, reused) = match seat.member.check_out_lean() {
+            Some(wire) => (wire, true),
+            None => match dial(pool, &seat, terms, clock, trace).await {
+                Ok(io) => (Box::new(Wire::new(io, Instant::now())), false),
+                Err(failure) => {
+                    tries.next(seat, failure, trace)?;
+                    continue;
+                }
+            },
+        };
         if let Some(dead) = dead.take() {
             wire.inherit(*dead);
             upload.restart();
-            trace.retries += 1;
         }
         if let Some(head) = head.take() {
             h1::request::write(wire.begin(), &head, framing);
         }
         let sent = Instant::now();
-        clock.enter_at(Phase::Await, sent, patience.response);
-        match clock
+        clock.enter_at(Phase::Await, sent, terms.patience.response);
+        let lost = match clock
             .within(exchange(&mut wire, &mut upload, &method))
             .await
         {
             Ok(Ok(head)) => {
                 trace.response = Some(sent.elapsed());
+                trace.endpoint = Some(Arc::clone(&seat.member.endpoint.label));
+                trace.code = pool.code_for(&seat.member, &wish);
+                pool.succeeded(&seat.member);
                 let lease = Lease {
                     wire,
                     keep: head.keep,
-                    pool: Rc::clone(pool),
+                    seat,
                 };
                 let mut response = Response::new(LeanBody::new(head.framing, lease, upload));
                 *response.status_mut() = head.status;
                 *response.headers_mut() = head.headers;
                 return Ok(response);
             }
-            Ok(Err(Lost::Silent)) if reused && (repeatable || upload.is_unsent()) => {
+            Ok(Err(lost)) => lost,
+            Err(Expired) => {
+                let failure = late(clock);
+                note(pool, &seat, failure, trace);
+                return Err(failure);
+            }
+        };
+        match lost {
+            // It idled too long: no word about the endpoint.
+            Lost::Silent if reused && (repeatable || upload.is_unsent()) => {
+                trace.retries += 1;
+                held = Some(seat);
                 dead = Some(wire);
             }
-            Ok(Err(Lost::Request(failure))) => return Err(failure),
-            Ok(Err(Lost::Malformed(malformed))) => {
-                let server = pool.upstream.servers.get(wire.server);
-                let server = server.map_or("", |server| &server.url);
-                tracing::warn!(server, %malformed, "upstream answered malformed HTTP");
+            Lost::Request(failure) => return Err(failure),
+            Lost::Malformed(malformed) => {
+                let server = &seat.member.endpoint.server.url;
+                tracing::warn!(%server, %malformed, "upstream answered malformed HTTP");
+                note(pool, &seat, Failure::UpstreamMalformed, trace);
                 return Err(Failure::UpstreamMalformed);
             }
-            Ok(Err(Lost::Closed | Lost::Silent)) => return Err(Failure::UpstreamClosed),
-            Err(Expired) => return Err(late(clock)),
+            Lost::Closed | Lost::Silent => {
+                if reused && lost == Lost::Silent {
+                    trace.endpoint = Some(Arc::clone(&seat.member.endpoint.label));
+                } else {
+                    note(pool, &seat, Failure::UpstreamClosed, trace);
+                }
+                // An answer that had begun is not asked for again: it may be the request that breaks the server.
+                let again = lost == Lost::Silent && repeatable;
+                if !again || !pool.budget.spend(Instant::now()) {
+                    return Err(Failure::UpstreamClosed);
+                }
+                tries.next(seat, Failure::UpstreamClosed, trace)?;
+                dead = Some(wire);
+            }
         }
     }
 }
 
-/// Opens a connection to the server whose turn it is, or to one after it. Answers which.
-pub(super) async fn dial(
-    pool: &Pool,
-    patience: Patience,
-    clock: &Clock,
-    trace: &mut Trace,
-) -> Result<(UpstreamIo, usize), Failure> {
-    let upstream = &pool.upstream;
-    let mut failure = Failure::Internal;
-    for attempt in 0..=upstream.retries {
-        let index = pool.turn();
-        let Some(server) = upstream.servers.get(index) else {
-            return Err(Failure::Internal);
-        };
-        trace.server = Some(index);
-        if attempt > 0 {
-            trace.retries += 1;
-        }
-        clock.enter(Phase::Connect, patience.connect);
-        let started = Instant::now();
-        // Boxed: connecting is rare, and its state would make every request's future larger.
-        let outcome = clock.within(Box::pin(connect(upstream, server))).await;
-        trace.connect += started.elapsed();
-        match outcome {
-            Ok(Ok(io)) => return Ok((io, index)),
-            Ok(Err(reason)) => failure = reason,
-            Err(Expired) => failure = Failure::ConnectTimeout,
+/// Which endpoints a request has tried in vain.
+pub(super) struct Tries {
+    pub(super) tried: Vec<Rc<Member>>,
+    left: u32,
+}
+
+impl Tries {
+    /// None yet.
+    pub(super) fn begin(pool: &Pool) -> Self {
+        pool.budget.request();
+        Self {
+            tried: Vec::new(),
+            left: pool.upstream.retries,
         }
     }
-    Err(failure)
+
+    /// Goes on to another endpoint, or gives up with this failure.
+    pub(super) fn next(
+        &mut self,
+        seat: Seat,
+        failure: Failure,
+        trace: &mut Trace,
+    ) -> Result<(), Failure> {
+        self.left = self.left.checked_sub(1).ok_or(failure)?;
+        trace.retries += 1;
+        self.tried.push(Rc::clone(&seat.member));
+        drop(seat);
+        Ok(())
+    }
+}
+
+/// Notes that an endpoint failed a request, for the record and for `eject`.
+pub(super) fn note(pool: &Pool, seat: &Seat, failure: Failure, trace: &mut Trace) {
+    trace.endpoint = Some(Arc::clone(&seat.member.endpoint.label));
+    // The client's fault, or ours, says nothing about the endpoint.
+    if [
+        Failure::ConnectRefused,
+        Failure::ConnectTimeout,
+        Failure::Resolve,
+        Failure::UpstreamTls,
+        Failure::UpstreamClosed,
+        Failure::UpstreamMalformed,
+        Failure::ResponseTimeout,
+    ]
+    .contains(&failure)
+    {
+        pool.failed(&seat.member);
+    }
+}
+
+/// Opens a connection to an endpoint.
+pub(super) async fn dial(
+    pool: &Pool,
+    seat: &Seat,
+    terms: &Terms,
+    clock: &Clock,
+    trace: &mut Trace,
+) -> Result<UpstreamIo, Failure> {
+    clock.enter(Phase::Connect, terms.patience.connect);
+    let started = Instant::now();
+    // Boxed: connecting is rare, and its state would make every request's future larger.
+    let connecting = Box::pin(connect(
+        &pool.upstream,
+        &seat.member.endpoint,
+        Some(&terms.caller),
+    ));
+    let outcome = clock.within(connecting).await;
+    trace.connect += started.elapsed();
+    let outcome = outcome.unwrap_or(Err(Failure::ConnectTimeout));
+    outcome.inspect_err(|failure| note(pool, seat, *failure, trace))
 }
 
 /// Who is late: the client with its body, or the upstream.

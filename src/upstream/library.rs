@@ -3,7 +3,7 @@
 //! A connection is driven by a task of its own.
 
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -18,17 +18,18 @@ use tokio::task::AbortHandle;
 
 use super::body::{RequestBody, Tally};
 use super::clock::{Clock, Expired, Phase};
-use super::forward::{Patience, Trace, Upgraded, dial, late, repeatable};
+use super::forward::{Terms, Trace, Tries, Upgraded, Upgrading, dial, late, note, repeatable};
 use super::h1::FIELDS_MAX;
 use super::io::UpstreamIo;
 use super::pool::Pool;
+use super::seat::{Seat, admit};
+use super::sticky;
 use crate::value::failure::Failure;
 
 /// One connection. Dropping it ends its task, so nothing keeps an upstream busy for nobody.
 #[derive(Debug)]
 pub(super) struct Conn {
     sender: SendRequest<RequestBody>,
-    pub(super) server: usize,
     pub(super) idle_since: Instant,
     task: Task,
 }
@@ -54,42 +55,71 @@ impl Drop for Task {
 /// Forwards a request as [`super::forward()`] does.
 pub(super) async fn forward(
     mut request: Request<RequestBody>,
-    pool: &Rc<Pool>,
-    patience: Patience,
-    clock: &Rc<Clock>,
+    pool: &Pool,
+    terms: &Terms,
+    clock: &Clock,
     tally: &Tally,
     trace: &mut Trace,
 ) -> Result<Response<LibraryBody>, Failure> {
+    let wish = sticky::wish(&pool.upstream.balance, request.headers(), &terms.caller);
+    let mut tries = Tries::begin(pool);
+    let mut held: Option<Seat> = None;
     loop {
-        let (mut conn, reused) = match pool.check_out_library() {
-            Some(conn) => (conn, true),
-            None => (connect(pool, patience, clock, trace).await?.0, false),
+        let seat = match held.take() {
+            Some(seat) => seat,
+            None => admit(pool, &wish, &tries.tried, terms.patience, clock).await?,
         };
-        trace.server = Some(conn.server);
-        clock.enter(Phase::Await, patience.response);
+        let (mut conn, reused) = match seat.member.check_out_library() {
+            Some(conn) => (conn, true),
+            None => match connect(pool, &seat, terms, clock, trace).await {
+                Ok((conn, _)) => (conn, false),
+                Err(failure) => {
+                    tries.next(seat, failure, trace)?;
+                    continue;
+                }
+            },
+        };
+        clock.enter(Phase::Await, terms.patience.response);
         if reused && !matches!(clock.within(conn.sender.ready()).await, Ok(Ok(()))) {
+            held = Some(seat);
             continue;
         }
-        let spare = (reused && repeatable(&request)).then(|| copy(&request));
+        let spare = repeatable(&request).then(|| copy(&request));
         let sent = Instant::now();
         match clock.within(conn.sender.try_send_request(request)).await {
             Ok(Ok(response)) => {
                 trace.response = Some(sent.elapsed());
-                return Ok(response
-                    .map(|incoming| LibraryBody::new(incoming, Some((Rc::clone(pool), conn)))));
+                trace.endpoint = Some(Arc::clone(&seat.member.endpoint.label));
+                trace.code = pool.code_for(&seat.member, &wish);
+                pool.succeeded(&seat.member);
+                return Ok(response.map(|incoming| LibraryBody::new(incoming, Some((conn, seat)))));
             }
             Ok(Err(mut error)) => {
                 if let Some(failure) = tally.failure.get() {
                     return Err(failure);
                 }
-                let again = error.take_message().filter(|_| reused).or(spare);
-                let Some(again) = again else {
-                    return Err(broken(error.error()));
-                };
-                trace.retries += 1;
-                request = again;
+                if reused {
+                    let again = error.take_message().or(spare);
+                    let Some(again) = again else {
+                        return Err(broken(error.error()));
+                    };
+                    trace.retries += 1;
+                    request = again;
+                    held = Some(seat);
+                    continue;
+                }
+                let failure = broken(error.error());
+                note(pool, &seat, failure, trace);
+                let spare = spare.filter(|_| failure == Failure::UpstreamClosed);
+                let spare = spare.filter(|_| pool.budget.spend(Instant::now()));
+                request = spare.ok_or(failure)?;
+                tries.next(seat, failure, trace)?;
             }
-            Err(Expired) => return Err(late(clock)),
+            Err(Expired) => {
+                let failure = late(clock);
+                note(pool, &seat, failure, trace);
+                return Err(failure);
+            }
         }
     }
 }
@@ -97,37 +127,57 @@ pub(super) async fn forward(
 /// Sends an upgrade request on a connection of its own, as [`super::upgrade`] does.
 pub(super) async fn upgrade(
     request: Request<RequestBody>,
-    pool: &Rc<Pool>,
-    patience: Patience,
-    clock: &Rc<Clock>,
+    pool: &Pool,
+    terms: &Terms,
+    clock: &Clock,
     trace: &mut Trace,
-) -> Result<(Response<LibraryBody>, oneshot::Receiver<Upgraded>), Failure> {
-    let (mut conn, upgraded) = connect(pool, patience, clock, trace).await?;
-    trace.server = Some(conn.server);
-    clock.enter(Phase::Await, patience.response);
+) -> Result<(Response<LibraryBody>, Upgrading), Failure> {
+    let wish = sticky::wish(&pool.upstream.balance, request.headers(), &terms.caller);
+    let mut tries = Tries::begin(pool);
+    let (mut conn, upgraded, seat) = loop {
+        let seat = admit(pool, &wish, &tries.tried, terms.patience, clock).await?;
+        match connect(pool, &seat, terms, clock, trace).await {
+            Ok((conn, upgraded)) => break (conn, upgraded, seat),
+            Err(failure) => tries.next(seat, failure, trace)?,
+        }
+    };
+    clock.enter(Phase::Await, terms.patience.response);
     let sent = Instant::now();
     match clock.within(conn.sender.try_send_request(request)).await {
         Ok(Ok(response)) => {
             trace.response = Some(sent.elapsed());
+            trace.endpoint = Some(Arc::clone(&seat.member.endpoint.label));
+            trace.code = pool.code_for(&seat.member, &wish);
+            pool.succeeded(&seat.member);
             // It hands the upgraded stream over and ends with its connection.
             conn.task.0 = None;
+            let upgrading = Upgrading { upgraded, seat };
             Ok((
                 response.map(|incoming| LibraryBody::new(incoming, None)),
-                upgraded,
+                upgrading,
             ))
         }
-        Ok(Err(error)) => Err(broken(error.error())),
-        Err(Expired) => Err(late(clock)),
+        Ok(Err(error)) => {
+            let failure = broken(error.error());
+            note(pool, &seat, failure, trace);
+            Err(failure)
+        }
+        Err(Expired) => {
+            let failure = late(clock);
+            note(pool, &seat, failure, trace);
+            Err(failure)
+        }
     }
 }
 
 async fn connect(
-    pool: &Rc<Pool>,
-    patience: Patience,
-    clock: &Rc<Clock>,
+    pool: &Pool,
+    seat: &Seat,
+    terms: &Terms,
+    clock: &Clock,
     trace: &mut Trace,
 ) -> Result<(Box<Conn>, oneshot::Receiver<Upgraded>), Failure> {
-    let (io, server) = dial(pool, patience, clock, trace).await?;
+    let io = dial(pool, seat, terms, clock, trace).await?;
     // Sends nothing: it only fails where hyper is misused.
     let prepared = Builder::new()
         .max_headers(FIELDS_MAX)
@@ -145,7 +195,6 @@ async fn connect(
     });
     let conn = Conn {
         sender,
-        server,
         idle_since: Instant::now(),
         task: Task(Some(task.abort_handle())),
     };
@@ -175,11 +224,11 @@ pub struct LibraryBody {
     incoming: Incoming,
     /// A chunked body does not know that it has ended but by having said so.
     ended: bool,
-    lease: Option<(Rc<Pool>, Box<Conn>)>,
+    lease: Option<(Box<Conn>, Seat)>,
 }
 
 impl LibraryBody {
-    const fn new(incoming: Incoming, lease: Option<(Rc<Pool>, Box<Conn>)>) -> Self {
+    const fn new(incoming: Incoming, lease: Option<(Box<Conn>, Seat)>) -> Self {
         Self {
             incoming,
             ended: false,
@@ -188,8 +237,8 @@ impl LibraryBody {
     }
 
     fn release(&mut self) {
-        if let Some((pool, conn)) = self.lease.take() {
-            pool.check_in_library(conn);
+        if let Some((conn, seat)) = self.lease.take() {
+            seat.member.check_in_library(conn);
         }
     }
 }

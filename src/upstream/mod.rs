@@ -1,7 +1,9 @@
 //! The way to the upstreams: connections, pools, and one request forwarded.
 //!
 //! - [`forward()`] spends a permit: a pooled or new connection, the request, the response head, with bounds on every wait.
-//! - [`pool`] keeps idle connections of one worker, last in first out; it outlives a reload that leaves the upstream as it was.
+//! - [`pool`] keeps idle connections of one worker and picks the next endpoint (`balance`, `sticky`); it outlives a reload.
+//! - `seat` is a request's place at an endpoint, and the queue for one; `budget` bounds what is sent again.
+//! - [`registry`] is what all workers know of the endpoints; [`keeper`] finds it out: names resolved, health asked for.
 //! - [`connect`] opens one connection (TCP, TLS, Unix socket, or the demo application in this process).
 //! - [`clock`] is the one deadline of a client connection, moved as the request moves on.
 //! - [`body`] is the client's body on its way up.
@@ -9,15 +11,22 @@
 //!
 //! This room knows nothing of policy but the permit that it asks for, and nothing of who the client is.
 
+mod balance;
 pub mod body;
+mod budget;
 pub mod clock;
 pub mod connect;
 pub mod demo;
 pub mod forward;
 pub mod h1;
+mod introduce;
 pub mod io;
+pub mod keeper;
 pub mod library;
 pub mod pool;
+pub mod registry;
+pub mod seat;
+mod sticky;
 
 pub use clock::{Clock, Phase};
 pub use forward::{BodyBroken, Trace, UpstreamBody, forward, upgrade};

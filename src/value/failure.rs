@@ -72,6 +72,12 @@ pub enum Failure {
     /// The response body broke off.
     #[error("response body broken")]
     ResponseBroken,
+    /// Every endpoint has all the connections it may have, and the queue is full or took too long.
+    #[error("every endpoint of the upstream is busy")]
+    UpstreamBusy,
+    /// An operator drains every endpoint.
+    #[error("every endpoint of the upstream is drained")]
+    UpstreamDrained,
     /// A limit of ours is reached.
     #[error("overloaded")]
     Overloaded,

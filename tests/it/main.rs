@@ -34,4 +34,5 @@ mod reload;
 mod resilience;
 mod routing;
 mod tls;
+mod upstreams;
 mod verbs;

@@ -451,9 +451,8 @@ impl<'t> Terms<'t> {
             cx.error("bad-header-name", at, message);
             return None;
         };
-        let alike = header.as_str().replace(['_', '.'], "-");
-        let forwarding = alike.starts_with("x-forwarded-") || alike.starts_with("x-auth-request-");
-        if forwarding || FORBIDDEN.contains(&&*alike) || self.reserved.contains(&alike) {
+        let alike = alike(&header);
+        if is_forbidden(&alike) || self.reserved.contains(&alike) {
             let message = format!("header `{header}` cannot be a condition");
             let finding = Diagnostic::error("header-forbidden", at, message);
             cx.say(finding.help(match &*alike {
@@ -527,6 +526,17 @@ fn reserved(root: &Table) -> BTreeSet<String> {
         }
     }
     names
+}
+
+/// Whether a header of this name, as [`alike`] has it, never comes from the client as the client sent it.
+pub(super) fn is_forbidden(alike: &str) -> bool {
+    let forwarding = alike.starts_with("x-forwarded-") || alike.starts_with("x-auth-request-");
+    forwarding || FORBIDDEN.contains(&alike)
+}
+
+/// A header's name as an application reads it that folds `_` and `.` to `-`.
+pub(super) fn alike(header: &HeaderName) -> String {
+    header.as_str().replace(['_', '.'], "-")
 }
 
 /// Whether a key of a rule is a condition.

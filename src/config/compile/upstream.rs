@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use rustls_pki_types::ServerName;
 
-use super::{duration, number, tls};
+use super::{condition, duration, number, tls};
 use crate::config::node::{Entry, Node, Span, Table};
 use crate::config::{Context, Diagnostic, defaults};
-use crate::snapshot::{Codec, Endpoint, Upstream, UpstreamServer};
+use crate::snapshot::{
+    Balance, Codec, Eject, Endpoint, HashBy, Health, ProxyVersion, Upstream, UpstreamServer,
+};
 
 /// Compiles every upstream, in the order written.
 pub(super) fn compile(root: &Table, cx: &mut Context) -> Vec<Arc<Upstream>> {
@@ -40,6 +42,19 @@ fn one(entry: &Entry, cx: &mut Context) -> Option<Arc<Upstream>> {
     } else {
         None
     };
+    let max_connections = table.entry("max_connections");
+    if let Some(queue) = table.entry("queue")
+        && max_connections.is_none()
+    {
+        let message = "`queue` has no use without `max_connections`: nobody ever waits";
+        cx.say(Diagnostic::warning("unused-key", queue.key_span, message));
+    }
+    let only = matches!(&servers[..], [only] if !matches!(only.address, Endpoint::Name(..)));
+    if let Some(eject) = table.entry("eject").filter(|_| only) {
+        let message = "`eject` has no use here: the only server is never left out";
+        cx.say(Diagnostic::warning("unused-key", eject.key_span, message));
+    }
+    let max_connections = number(table, "max_connections");
     Some(Arc::new(Upstream {
         name: Arc::from(entry.key.as_str()),
         servers,
@@ -49,7 +64,110 @@ fn one(entry: &Entry, cx: &mut Context) -> Option<Arc<Upstream>> {
         retries: number(table, "retries").unwrap_or(defaults::RETRIES),
         tls,
         codec: Codec::default(),
+        balance: balance(table, cx),
+        eject: table.table("eject").map(|eject| Eject {
+            failures: number(eject, "failures").unwrap_or(defaults::EJECT_FAILURES),
+            period: duration(eject, "for").unwrap_or(defaults::EJECT_FOR),
+        }),
+        slow_start: duration(table, "slow_start"),
+        max_connections,
+        queue: number(table, "queue").or(max_connections).unwrap_or(0),
+        health: table.table("health").and_then(|table| health(table, cx)),
+        proxy_protocol: table.str("proxy_protocol").map(|version| match version {
+            "v1" => ProxyVersion::V1,
+            _ => ProxyVersion::V2,
+        }),
     }))
+}
+
+fn balance(table: &Table, cx: &mut Context) -> Balance {
+    let Some(written) = table.get("balance") else {
+        return Balance::RoundRobin;
+    };
+    let Some(inner) = written.as_table() else {
+        return match written.as_str() {
+            Some("least_connections") => Balance::LeastConnections,
+            _ => Balance::RoundRobin,
+        };
+    };
+    match (inner.get("hash"), inner.get("cookie")) {
+        (Some(by), None) => hash(by, cx).map_or(Balance::RoundRobin, Balance::Hash),
+        (None, Some(cookie)) => {
+            cookie_name(cookie, cookie.as_str(), cx).map_or(Balance::RoundRobin, Balance::Cookie)
+        }
+        (None, None) | (Some(_), Some(_)) => {
+            let message = "`balance` takes `hash` or `cookie`, and one of them";
+            cx.error("invalid-value", written.span, message);
+            Balance::RoundRobin
+        }
+    }
+}
+
+fn hash(by: &Node, cx: &mut Context) -> Option<HashBy> {
+    let text = by.as_str()?;
+    if text == "client" {
+        return Some(HashBy::Client);
+    }
+    if let Some(name) = text.strip_prefix("cookie.") {
+        return cookie_name(by, Some(name), cx).map(HashBy::Cookie);
+    }
+    let name = text.strip_prefix("header.");
+    let name = name.and_then(|name| http::HeaderName::try_from(name).ok());
+    if name.is_none() {
+        let shown = cx.written(by.span, text);
+        let message = format!("`{shown}` is nothing that requests can be spread by");
+        let finding = Diagnostic::error("invalid-value", by.span, message);
+        cx.say(finding.help("write `client`, `header.NAME` or `cookie.NAME`"));
+    }
+    let name = name?;
+    let alike = condition::alike(&name);
+    if condition::is_forbidden(&alike) && alike != "host" {
+        let message = format!("requests cannot be spread by header `{name}`");
+        let finding = Diagnostic::error("header-forbidden", by.span, message);
+        cx.say(finding.help("it is removed from requests, or written by us"));
+        return None;
+    }
+    Some(HashBy::Header(name))
+}
+
+/// A cookie's name is a token (RFC 6265 §4.1.1).
+fn cookie_name(node: &Node, name: Option<&str>, cx: &mut Context) -> Option<Arc<str>> {
+    let name = name?;
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if !name.is_empty() && name.bytes().all(token) {
+        return Some(Arc::from(name));
+    }
+    let shown = cx.written(node.span, name);
+    let message = format!("`{shown}` is no name of a cookie");
+    cx.error("invalid-value", node.span, message);
+    None
+}
+
+fn health(table: &Table, cx: &mut Context) -> Option<Health> {
+    let path = table.get("path")?;
+    let text = path.as_str()?;
+    let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !text.starts_with('/') || text.contains('#') || !plain {
+        let shown = cx.written(path.span, text);
+        let message = format!("`{shown}` is no path that can be asked for");
+        let finding = Diagnostic::error("invalid-value", path.span, message);
+        cx.say(finding.help("begin with `/`; no spaces, no `#`"));
+        return None;
+    }
+    let interval = duration(table, "interval").unwrap_or(defaults::HEALTH_INTERVAL);
+    let timeout = duration(table, "timeout").unwrap_or(defaults::HEALTH_TIMEOUT.min(interval));
+    if let Some(written) = table.get("timeout").filter(|_| timeout > interval) {
+        let message = "an answer would be waited for longer than the next question";
+        let finding = Diagnostic::error("invalid-value", written.span, message);
+        cx.say(finding.help("write a `timeout` that is not longer than `interval`"));
+    }
+    Some(Health {
+        path: Arc::from(text),
+        interval,
+        timeout,
+        rise: number(table, "rise").unwrap_or(defaults::HEALTH_RISE),
+        fall: number(table, "fall").unwrap_or(defaults::HEALTH_FALL),
+    })
 }
 
 fn servers(table: &Table, cx: &mut Context) -> Vec<UpstreamServer> {
@@ -74,7 +192,11 @@ fn servers(table: &Table, cx: &mut Context) -> Vec<UpstreamServer> {
         let Some(url) = url else { continue };
         let Some(text) = url.as_str() else { continue };
         match server(text, name.as_ref(), url.span, cx) {
-            Ok(server) => {
+            Ok(mut server) => {
+                if let Some(inner) = node.as_table() {
+                    server.weight = number(inner, "weight").unwrap_or(server.weight);
+                    server.backup = inner.bool("backup").unwrap_or(false);
+                }
                 if servers.iter().any(|other| other.url == server.url) {
                     let message = format!("`{text}` is in this upstream already");
                     cx.say(Diagnostic::warning("duplicate-server", url.span, message));
@@ -94,6 +216,14 @@ fn servers(table: &Table, cx: &mut Context) -> Vec<UpstreamServer> {
             }
         }
     }
+    if !servers.is_empty()
+        && servers.iter().all(|server| server.backup)
+        && let Some(node) = table.get("servers")
+    {
+        let message = "every server of this upstream is a backup";
+        let finding = Diagnostic::error("no-server", node.span, message);
+        cx.say(finding.help("leave `backup` out where a server is to be used at all times"));
+    }
     servers
 }
 
@@ -112,6 +242,8 @@ fn server(
             address: Endpoint::Demo,
             tls: None,
             authority: Arc::from("demo"),
+            weight: 1,
+            backup: false,
         });
     }
     if let Some(path) = text.strip_prefix("unix:") {
@@ -125,6 +257,8 @@ fn server(
             address: Endpoint::Unix(path),
             tls: None,
             authority: Arc::from("localhost"),
+            weight: 1,
+            backup: false,
         });
     }
     let Some((scheme, rest)) = text.split_once("://") else {
@@ -178,6 +312,8 @@ fn server(
         address,
         tls,
         authority: Arc::from(authority),
+        weight: 1,
+        backup: false,
     })
 }
 

@@ -27,10 +27,7 @@ pub(super) static UPSTREAM: Section = Section {
         Key::default(
             "balance",
             Kind::Either(&[
-                Kind::Word(&[
-                    Word::new("round_robin"),
-                    Word::new("least_connections").not_yet("other ways of balancing"),
-                ]),
+                Kind::Word(&[Word::new("round_robin"), Word::new("least_connections")]),
                 Kind::Table(&BALANCE),
             ]),
             "\"round_robin\"",
@@ -40,14 +37,12 @@ pub(super) static UPSTREAM: Section = Section {
             "eject",
             Kind::Table(&EJECT),
             "when a failing server is left out",
-        )
-        .not_yet("passive health checks"),
+        ),
         Key::optional(
             "slow_start",
             DURATION,
             "how long a returning server gets fewer requests",
-        )
-        .not_yet("slow start"),
+        ),
         Key::default(
             "connect_timeout",
             DURATION,
@@ -75,21 +70,18 @@ pub(super) static UPSTREAM: Section = Section {
         Key::optional(
             "max_connections",
             Kind::Integer(1, 1_000_000),
-            "connections at a time",
-        )
-        .not_yet("connection limits of upstreams"),
+            "requests and tunnels at a time at each server, all workers together",
+        ),
         Key::optional(
             "queue",
             Kind::Integer(0, 1_000_000),
-            "requests that wait for a connection",
-        )
-        .not_yet("connection limits of upstreams"),
+            "requests that wait while all servers are full, `connect_timeout` at most; as many as `max_connections` unless written",
+        ),
         Key::optional(
             "health",
             Kind::Table(&HEALTH),
             "requests that ask whether a server lives",
-        )
-        .not_yet("active health checks"),
+        ),
         Key::optional(
             "tls",
             Kind::Table(&UPSTREAM_TLS),
@@ -98,9 +90,8 @@ pub(super) static UPSTREAM: Section = Section {
         Key::optional(
             "proxy_protocol",
             Kind::Word(&[Word::new("v1"), Word::new("v2")]),
-            "tell the servers the client's address before the first byte",
-        )
-        .not_yet("the PROXY protocol towards upstreams"),
+            "tell the servers the client's address before the first byte; each request has a connection of its own then",
+        ),
     ]],
 };
 
@@ -110,29 +101,31 @@ static UPSTREAM_SERVER: Section = Section {
     about: "One server with settings of its own.",
     groups: &[&[
         Key::required("url", Kind::Text, "where it is"),
-        Key::optional("weight", Kind::Integer(1, 1000), "its share").not_yet("weights"),
-        Key::optional(
+        Key::default("weight", Kind::Integer(1, 1000), "1", "its share"),
+        Key::default(
             "backup",
             Kind::Boolean,
+            "false",
             "used only when the others are down",
-        )
-        .not_yet("backup servers"),
+        ),
     ]],
 };
 
 static BALANCE: Section = Section {
     id: "balance",
     title: "a table in `balance`",
-    about: "The same client to the same server.",
+    about: "The same client to the same server: one of the two.",
     groups: &[&[
         Key::optional(
             "hash",
-            Kind::Word(&[Word::new("client")]),
-            "by client address",
-        )
-        .not_yet("other ways of balancing"),
-        Key::optional("cookie", Kind::Text, "by a cookie of this name")
-            .not_yet("other ways of balancing"),
+            Kind::Text,
+            "by `\"client\"` (its address), `\"header.NAME\"` or `\"cookie.NAME\"`; a request without it goes by turns",
+        ),
+        Key::optional(
+            "cookie",
+            Kind::Text,
+            "by a cookie of this name, which is set for those that have none",
+        ),
     ]],
 };
 
@@ -157,17 +150,24 @@ static HEALTH: Section = Section {
     about: "Requests that ask whether a server lives.",
     groups: &[&[
         Key::required("path", Kind::Text, "what is asked for"),
-        Key::optional("interval", DURATION, "how often"),
-        Key::optional("timeout", DURATION, "how long an answer may take"),
-        Key::optional(
+        Key::default("interval", DURATION, "\"5s\"", "how often"),
+        Key::default(
+            "timeout",
+            DURATION,
+            "\"2s\"",
+            "how long an answer may take; not longer than `interval`",
+        ),
+        Key::default(
             "rise",
             Kind::Integer(1, 100),
-            "good answers that bring a server back",
+            "2",
+            "good answers in a row (2xx, 3xx) that bring a server back",
         ),
-        Key::optional(
+        Key::default(
             "fall",
             Kind::Integer(1, 100),
-            "bad answers that take it out",
+            "3",
+            "bad answers in a row that take it out",
         ),
     ]],
 };

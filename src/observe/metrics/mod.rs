@@ -479,7 +479,7 @@ const ENFORCE: &str = "enforce";
 const SHADOW: &str = "shadow";
 
 /// What goes wrong upstream, as `error.type` of the access log says it.
-const UPSTREAM_ERRORS: [&str; 8] = [
+const UPSTREAM_ERRORS: [&str; 10] = [
     "connect_refused",
     "connect_timeout",
     "resolve",
@@ -488,6 +488,8 @@ const UPSTREAM_ERRORS: [&str; 8] = [
     "upstream_malformed",
     "response_timeout",
     "response_broken",
+    "upstream_busy",
+    "upstream_drained",
 ];
 
 /// Codes with a counter of their own: IANA's, and what nginx's and Cloudflare's users know.

@@ -1,7 +1,6 @@
 //! A response body as it comes. At its end the connection goes back to the pool; dropped before it, the connection is closed.
 
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -13,7 +12,7 @@ use super::response::{Framing, Keep};
 use super::upload::Upload;
 use super::wire::{READ_HOPED, Wire};
 use super::{Broken, Malformed};
-use crate::upstream::pool::Pool;
+use crate::upstream::seat::Seat;
 
 /// A response body, and the rest of a request body on its way up.
 #[derive(Debug)]
@@ -33,7 +32,7 @@ pub struct LeanBody {
 pub(crate) struct Lease {
     pub(crate) wire: Box<Wire>,
     pub(crate) keep: Keep,
-    pub(crate) pool: Rc<Pool>,
+    pub(crate) seat: Seat,
 }
 
 impl LeanBody {
@@ -87,7 +86,7 @@ impl LeanBody {
         let spent = self.upload.take().is_none() && lease.wire.read.is_empty();
         if spent && lease.keep == Keep::Alive {
             lease.wire.settle();
-            lease.pool.check_in_lean(lease.wire);
+            lease.seat.member.check_in_lean(lease.wire);
         }
     }
 

@@ -26,8 +26,6 @@ pub struct Wire {
     out: Vec<u8>,
     /// How much of `out` has been written.
     written: usize,
-    /// Which server of the upstream it leads to.
-    pub(crate) server: usize,
     /// When it was last used.
     pub(crate) idle_since: Instant,
 }
@@ -35,14 +33,13 @@ pub struct Wire {
 impl Wire {
     /// A fresh connection.
     #[must_use]
-    pub(crate) fn new(io: UpstreamIo, server: usize, now: Instant) -> Self {
+    pub(crate) fn new(io: UpstreamIo, now: Instant) -> Self {
         Self {
             io,
             read: BytesMut::new(),
             target: READ_FIRST,
             out: Vec::new(),
             written: 0,
-            server,
             idle_since: now,
         }
     }

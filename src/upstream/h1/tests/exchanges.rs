@@ -4,7 +4,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::*;
-use crate::upstream::forward::{Patience, Trace, lean};
+use crate::upstream::forward::{Caller, Patience, Terms, Trace, lean};
 use crate::upstream::{Clock, Phase};
 use crate::value::failure::Failure;
 
@@ -22,6 +22,17 @@ const PATIENCE: Patience = Patience {
     response: Duration::from_secs(20),
 };
 
+const CALLER: Caller = Caller {
+    client: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+    source: std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0),
+    target: std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0),
+};
+
+const TERMS: Terms = Terms {
+    patience: PATIENCE,
+    caller: CALLER,
+};
+
 /// A pool in front of a socket of ours.
 async fn behind_a_socket() -> (Rc<Pool>, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -35,7 +46,7 @@ async fn forward(
     trace: &mut Trace,
 ) -> Result<http::Response<LeanBody>, Failure> {
     let clock = Rc::new(Clock::new(Duration::from_secs(20)));
-    lean(request, pool, PATIENCE, &clock, trace).await
+    lean(request, pool, &TERMS, &clock, trace).await
 }
 
 /// Forwards and reads the whole answer.
@@ -53,7 +64,7 @@ async fn fetch(pool: &Rc<Pool>, request: Request<RequestBody>) -> (Result<Bytes,
 }
 
 fn is_pooled(pool: &Pool) -> bool {
-    pool.check_out_lean().is_some()
+    pool.only().check_out_lean().is_some()
 }
 
 #[test]
@@ -179,7 +190,7 @@ fn an_answer_is_read_though_the_upstream_takes_no_more() {
             .unwrap();
         // Writes fail from here on; what was said before can still be read.
         drop(theirs);
-        let mut wire = Wire::new(UpstreamIo::Demo(ours), 0, Instant::now());
+        let mut wire = Wire::new(UpstreamIo::Demo(ours), Instant::now());
         let (_feed, request) = post(Some(10));
         let (head, body) = request.into_parts();
         let framing = request::Framing::of(&head.method, &body);
@@ -384,12 +395,9 @@ fn a_request_of_which_nothing_left_goes_to_another_connection() {
         // A pooled connection whose end nobody has noticed: writing fails at once.
         let (ours, theirs) = tokio::io::duplex(64);
         let (read_half, _write_half) = tokio::io::split(theirs);
-        pool.check_in_lean(Box::new(Wire::new(
-            UpstreamIo::Demo(ours),
-            0,
-            Instant::now(),
-        )));
-        let mut wire = pool.check_out_lean().unwrap();
+        pool.only()
+            .check_in_lean(Box::new(Wire::new(UpstreamIo::Demo(ours), Instant::now())));
+        let mut wire = pool.only().check_out_lean().unwrap();
         drop((read_half, _write_half));
         let (feed, request) = post(None);
         feed.send(Ok(Bytes::from_static(b"x"))).unwrap();
@@ -406,7 +414,7 @@ fn a_request_of_which_nothing_left_goes_to_another_connection() {
         let stream = TcpStream::connect(listener.local_addr().unwrap())
             .await
             .unwrap();
-        let mut fresh = Wire::new(UpstreamIo::Tcp(stream), 0, Instant::now());
+        let mut fresh = Wire::new(UpstreamIo::Tcp(stream), Instant::now());
         fresh.inherit(*wire);
         upload.restart();
         let origin = tokio::task::spawn_local(async move {
@@ -477,7 +485,7 @@ fn lateness_is_told_by_whose_turn_it_was() {
                 stream
             });
             let mut trace = Trace::default();
-            let outcome = lean(get(), &pool, PATIENCE, &clock, &mut trace).await;
+            let outcome = lean(get(), &pool, &TERMS, &clock, &mut trace).await;
             assert_eq!(outcome.unwrap_err(), want);
             assert!(!is_pooled(&pool), "an unanswered connection is closed");
             drop(origin.await);
@@ -509,7 +517,7 @@ fn buffers_grow_with_a_body_and_are_given_up() {
         }
         assert_eq!(total, 8 << 20);
         assert!(largest > 64 * 1024 && largest <= 256 * 1024, "{largest}");
-        let wire = pool.check_out_lean().unwrap();
+        let wire = pool.only().check_out_lean().unwrap();
         assert_eq!(wire.read.capacity(), 0, "a large buffer is not kept");
     });
 }

@@ -713,14 +713,11 @@ fn an_idle_connection_that_ends_or_speaks_is_not_used_again() {
         on_a_worker(async {
             let (ours, mut theirs) = tokio::io::duplex(1024);
             let pool = pool(Endpoint::Demo);
-            pool.check_in_lean(Box::new(Wire::new(
-                UpstreamIo::Demo(ours),
-                0,
-                Instant::now(),
-            )));
+            pool.only()
+                .check_in_lean(Box::new(Wire::new(UpstreamIo::Demo(ours), Instant::now())));
             theirs.write_all(late.as_bytes()).await.unwrap();
             let theirs = (ending == Ending::Stays).then_some(theirs);
-            let after = match pool.check_out_lean() {
+            let after = match pool.only().check_out_lean() {
                 Some(_) => After::Pooled,
                 None => After::Closed,
             };

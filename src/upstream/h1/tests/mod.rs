@@ -30,11 +30,12 @@ use super::request;
 use super::upload::Upload;
 use super::wire::Wire;
 use super::{Broken, Malformed};
-use crate::snapshot::{Codec, Endpoint, Upstream, UpstreamServer};
+use crate::snapshot::{Balance, Codec, Endpoint, Upstream, UpstreamServer};
 use crate::upstream::Pools;
 use crate::upstream::body::RequestBody;
 use crate::upstream::io::UpstreamIo;
 use crate::upstream::pool::Pool;
+use crate::upstream::seat::Seat;
 
 /// Runs on one thread, as a worker does.
 pub(super) fn on_a_worker<T>(work: impl Future<Output = T>) -> T {
@@ -51,6 +52,8 @@ pub(super) fn upstream(address: Endpoint) -> Arc<Upstream> {
             address,
             tls: None,
             authority: "app".into(),
+            weight: 1,
+            backup: false,
         }],
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(5),
@@ -58,6 +61,13 @@ pub(super) fn upstream(address: Endpoint) -> Arc<Upstream> {
         retries: 1,
         tls: None,
         codec: Codec::Lean,
+        balance: Balance::RoundRobin,
+        eject: None,
+        slow_start: None,
+        max_connections: None,
+        queue: 0,
+        health: None,
+        proxy_protocol: None,
     })
 }
 
@@ -123,7 +133,7 @@ pub(super) async fn ask(
     let (ours, theirs) = tokio::io::duplex(256);
     let upstream = tokio::task::spawn_local(script(theirs, pieces, ending));
     let pool = pool(Endpoint::Demo);
-    let mut wire = Box::new(Wire::new(UpstreamIo::Demo(ours), 0, Instant::now()));
+    let mut wire = Box::new(Wire::new(UpstreamIo::Demo(ours), Instant::now()));
     let (head, body) = request.into_parts();
     let framing = request::Framing::of(&head.method, &body);
     request::write(wire.begin(), &head, framing);
@@ -134,7 +144,7 @@ pub(super) async fn ask(
             let lease = Lease {
                 wire,
                 keep: answered.keep,
-                pool: Rc::clone(&pool),
+                seat: Seat::take(&pool.only()),
             };
             let body = LeanBody::new(answered.framing, lease, upload);
             let body = whole(body).await.map_err(Error::Body);
@@ -146,7 +156,7 @@ pub(super) async fn ask(
             })
         }
     };
-    let after = match pool.check_out_lean() {
+    let after = match pool.only().check_out_lean() {
         Some(_) => After::Pooled,
         None => After::Closed,
     };
