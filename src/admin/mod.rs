@@ -6,6 +6,7 @@
 //! | `GET /readyz` | 200 while it serves, 503 while it drains |
 //! | `GET /metrics` | 200 and Prometheus' text |
 //! | `GET /status` | 200 and an object: version, generation, uptime, connections, listeners |
+//! | `GET /shadow` | 200 and an object: what shadow rules and the candidate policy would have changed |
 //! | `GET /explain/<request-id>` | 200 and an object: what the request was judged by; 404 where it is not kept any more |
 //! | `POST /reload` | 200 `{"generation":n}`, or 422 `{"report":[…],"text":"…"}` and nothing has changed |
 //! | `POST /reopen` | 202; log files are opened anew |
@@ -15,6 +16,7 @@
 //!
 //! - [`doors`]: socket and address, bound through reloads.
 //! - `guard`: who may ask for what.
+//! - [`shadow`]: what would have changed.
 //! - `page`: what `/metrics` says.
 //! - [`client`]: the other end.
 
@@ -22,6 +24,7 @@ pub mod client;
 pub mod doors;
 mod guard;
 mod page;
+pub mod shadow;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -121,6 +124,12 @@ async fn route(
             drop(view.orders.send(Order::Status(ask)));
             let status = asked.await;
             status.map_or_else(|_gone| ending(), |status| say(StatusCode::OK, &status))
+        }
+        "/shadow" => {
+            let summary = shadow::summary(snapshot, &view.metrics, shadow::MANY);
+            let none =
+                || json!({ "candidate": null, "shadow_rules": 0, "changes": [], "left_off": 0 });
+            say(StatusCode::OK, &summary.unwrap_or_else(none))
         }
         "/reload" => reload(view).await,
         _ => {
@@ -227,7 +236,8 @@ fn whole(status: StatusCode, kind: &'static str, body: String) -> Response<Full<
 }
 
 /// What is answered, and to which method.
-const ROUTES: [(&str, Method); 7] = [
+const ROUTES: [(&str, Method); 8] = [
+    ("/shadow", Method::GET),
     (EXPLAIN, Method::GET),
     ("/livez", Method::GET),
     ("/readyz", Method::GET),

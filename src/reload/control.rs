@@ -15,8 +15,8 @@ use super::instance::{Signals, Watch, load_tested};
 use super::listeners::Listeners;
 use super::names::{self, Change};
 use super::watch::FileWatch;
-use crate::admin::View;
 use crate::admin::doors::{Doors, Prepared};
+use crate::admin::{View, shadow};
 use crate::config::context::Memory;
 use crate::config::{Diagnostic, Input, Report};
 use crate::observe::access_log::Logger;
@@ -250,6 +250,7 @@ impl Control {
             "sites": snapshot.sites.len(),
             "routes": snapshot.sites.iter().map(|site| site.routes.len()).sum::<usize>(),
             "upstreams": snapshot.upstreams.len(),
+            "shadow": shadow::summary(&snapshot, &self.metrics, shadow::FEW),
             "access_log": {
                 "written": self.logger.written_lines(),
                 "dropped": self.logger.dropped_lines(),

@@ -32,5 +32,6 @@ mod proxy_protocol;
 mod reload;
 mod resilience;
 mod routing;
+mod shadow;
 mod tls;
 mod verbs;
