@@ -13,6 +13,7 @@
 //! - `locate`, `evaluate`: the engine; `index`: which rules of a long list it must look at.
 //! - [`mutate`]: a policy with one small mistake in it, for `test --mutate`.
 //! - [`explain`]: how a request is judged, rule by rule, as data.
+//! - [`unknown`]: what the answer must be where some facts are not known.
 //! - `shadow`: rules that are judged and have no say.
 //! - [`simulate`]: a request that nobody sent, for policy tests and `explain`.
 
@@ -37,6 +38,7 @@ mod shadow;
 pub mod simulate;
 pub mod text;
 pub mod time;
+pub mod unknown;
 
 #[cfg(test)]
 mod tests;

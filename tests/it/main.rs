@@ -30,6 +30,7 @@ mod log;
 mod paths;
 mod proxy_protocol;
 mod reload;
+mod replay;
 mod resilience;
 mod routing;
 mod shadow;
