@@ -23,7 +23,7 @@ POLICY = ROOT / "config/examples/streaming.toml"
 
 def line(number: int, dice: random.Random, host: str) -> str:
     country = dice.choice(["NL", "BE", "LU", "DE", "FR", "NO", "US", "unlisted"])
-    path = dice.choice(["/", "/play/film-7", "/live/match-12", "/browse/new", "/account", "/assets/app.js"])
+    path = dice.choice(["/", "/play/film-7", "/live/sport/match-12", "/browse/new", "/account", "/assets/app.js"])
     one = {
         "schema": 1,
         "timestamp": f"2026-11-{1 + number % 24:02d}T{number % 24:02d}:{number % 60:02d}:{number // 7 % 60:02d}.{number % 1000000:06d}Z",

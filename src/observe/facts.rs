@@ -12,7 +12,7 @@
 //!
 //! A key that is absent is not known: what is too long or carries a credential is left out. Cookies are never here.
 
-use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
+use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, USER_AGENT};
 use serde_json::{Map, Value};
 
 use crate::observe::record::Record;
@@ -74,6 +74,10 @@ fn headers(seen: &Seen, snapshot: &Snapshot, facts: &mut Map<String, Value>) {
             continue;
         }
         let sent = seen.headers.iter().filter(|(sent, _)| sent == name);
+        if *name == USER_AGENT && sent.clone().count() < 2 {
+            // It has a column of its own.
+            continue;
+        }
         let sent: Option<Vec<Value>> = sent
             .map(|(_, value)| {
                 let value = value.as_bytes();

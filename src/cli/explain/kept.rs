@@ -95,15 +95,20 @@ fn text(told: &Value) -> String {
         ));
     }
     if told.pointer("/candidate/decision").is_some() {
-        let same = told.pointer("/candidate/differs") == Some(&Value::from(false));
-        lines.push(format!(
-            "  candidate would {} {} {} {}{}",
-            would(&word("/candidate/decision")),
+        let mut parts = vec![
+            would(&word("/candidate/decision")).to_owned(),
             word("/candidate/status"),
             word("/candidate/reason"),
-            word("/candidate/rule/name"),
-            if same { " (the same)" } else { "" },
-        ));
+        ];
+        let rule = word("/candidate/rule/name");
+        if !rule.is_empty() {
+            parts.push(format!("by {rule}"));
+        }
+        if told.pointer("/candidate/differs") == Some(&Value::from(false)) {
+            parts.push("(the same)".to_owned());
+        }
+        parts.retain(|part| !part.is_empty());
+        lines.push(format!("  candidate would {}", parts.join(" ")));
     }
     lines.push(format!(
         "  site {}, route {}, generation {}",
