@@ -1,4 +1,5 @@
-//! A line of nginx's and Apache's combined format: `ADDRESS - USER [TIME] "METHOD TARGET VERSION" STATUS BYTES "REFERER" "AGENT"`.
+//! A line of nginx's and Apache's combined format: `ADDRESS - USER [TIME] "METHOD TARGET VERSION" STATUS BYTES "REFERER" "AGENT"`,
+//! and of our `combined+decision`.
 
 use std::net::IpAddr;
 
@@ -14,6 +15,18 @@ pub(super) struct Line {
     pub(super) target: String,
     pub(super) status: u16,
     pub(super) agent: Option<String>,
+    /// What `combined+decision` adds.
+    pub(super) decided: Option<Decided>,
+}
+
+/// ` DECISION REASON "RULE" ID COUNTRY`, with `-` for what is absent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Decided {
+    pub(super) decision: String,
+    pub(super) reason: String,
+    pub(super) rule: Option<String>,
+    pub(super) id: Option<String>,
+    pub(super) country: Option<String>,
 }
 
 /// Reads a line; nothing where it is none.
@@ -27,11 +40,14 @@ pub(super) fn read(line: &[u8]) -> Option<Line> {
     let (method, target) = (words.next()?, words.next()?);
     let mut numbers = rest.trim_start().splitn(3, ' ');
     let status = numbers.next()?.parse().ok()?;
-    let agent = numbers.nth(1).and_then(|rest| {
+    let tail = numbers.nth(1).and_then(|rest| {
         let (_, rest) = quoted(rest.trim_start().strip_prefix('"')?)?;
-        let (agent, _) = quoted(rest.trim_start().strip_prefix('"')?)?;
-        (agent != "-").then_some(agent)
+        quoted(rest.trim_start().strip_prefix('"')?)
     });
+    let (agent, decided) = match tail {
+        Some((agent, rest)) => ((agent != "-").then_some(agent), self::decided(rest)),
+        None => (None, None),
+    };
     Some(Line {
         client: address.parse().ok().map(|a: IpAddr| a.to_canonical()),
         now: jiff::fmt::strtime::parse("%d/%b/%Y:%H:%M:%S %z", time)
@@ -42,6 +58,25 @@ pub(super) fn read(line: &[u8]) -> Option<Line> {
         target: target.to_owned(),
         status,
         agent,
+        decided,
+    })
+}
+
+fn decided(text: &str) -> Option<Decided> {
+    let (decision, rest) = text.trim_start().split_once(' ')?;
+    if !["allow", "deny", "challenge", "limit", "error"].contains(&decision) {
+        return None;
+    }
+    let (reason, rest) = rest.split_once(' ')?;
+    let (rule, rest) = quoted(rest.strip_prefix('"')?)?;
+    let mut words = rest.split_whitespace();
+    let told = |text: &str| (text != "-").then(|| text.to_owned());
+    Some(Decided {
+        decision: decision.to_owned(),
+        reason: told(reason).unwrap_or_default(),
+        rule: told(&rule).filter(|rule| !rule.is_empty()),
+        id: words.next().and_then(told),
+        country: words.next().and_then(told),
     })
 }
 

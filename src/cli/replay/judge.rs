@@ -105,7 +105,7 @@ impl<'l> Judge<'l> {
             }
         } else {
             match combined::read(line) {
-                Some(read) => self.combined(read, number, tally),
+                Some(read) => self.combined(&read, number, tally),
                 None => tally.unreadable(number),
             }
         }
@@ -123,7 +123,7 @@ impl<'l> Judge<'l> {
         };
         let old = match line.decision.as_deref() {
             None => return tally.not_replayable(NEVER_JUDGED, number),
-            Some("limit") => return tally.not_replayable("a limit answered it", number),
+            Some("limit") => return tally.not_replayable(LIMITED, number),
             Some("allow") => Old::Passed(line.rule.as_deref().map(Cow::Borrowed)),
             Some(_) => Old::Refused {
                 status: line.status.unwrap_or(0),
@@ -134,25 +134,35 @@ impl<'l> Judge<'l> {
         self.compare(&told, &old, line.id.as_deref(), number, tally);
     }
 
-    fn combined(&self, line: combined::Line, number: u64, tally: &mut Tally) {
+    fn combined(&self, line: &combined::Line, number: u64, tally: &mut Tally) {
         let Some(host) = &self.host else {
             return tally.not_replayable("the line does not say the host: pass --host", number);
         };
-        let old = match line.status {
-            400 | 408 | 413 | 414 | 421 | 431 => {
+        let old = match (&line.decided, line.status) {
+            (Some(decided), _) if decided.decision == "limit" => {
+                return tally.not_replayable(LIMITED, number);
+            }
+            (Some(decided), _) if decided.decision == "allow" => {
+                Old::Passed(decided.rule.as_deref().map(Cow::Borrowed))
+            }
+            (Some(decided), status) => Old::Refused {
+                status: u64::from(status),
+                reason: &decided.reason,
+                rule: decided.rule.as_deref(),
+            },
+            (None, 400 | 408 | 413 | 414 | 421 | 431) => {
                 return tally.not_replayable(NEVER_JUDGED, number);
             }
-            401 | 403 | 410 | 429 | 444 | 451 => Old::RefusedBySomebody(line.status),
-            _ => Old::Passed(None),
+            (None, 401 | 403 | 410 | 429 | 444 | 451) => Old::RefusedBySomebody(line.status),
+            (None, _) => Old::Passed(None),
         };
         let mut unknown = [Kinds::PEER, Kinds::COOKIE, Kinds::UPGRADE, Kinds::SCHEME]
             .into_iter()
             .fold(Kinds::TLS, Kinds::union);
         let inputs = self.snapshot.policy.inputs();
         let mut headers = HeaderMap::new();
-        let agent = line
-            .agent
-            .and_then(|agent| HeaderValue::from_str(&agent).ok());
+        let agent = line.agent.as_deref();
+        let agent = agent.and_then(|agent| HeaderValue::from_str(agent).ok());
         if let Some(agent) = agent {
             headers.insert(http::header::USER_AGENT, agent);
         }
@@ -167,13 +177,19 @@ impl<'l> Judge<'l> {
             unknown = unknown.union(Kinds::IP).union(Kinds::GEO);
         }
         let client = line.client.unwrap_or(DEFAULT_CLIENT);
+        let mut region = self.region(client, line.now);
+        let decided = line.decided.as_ref();
+        let country = decided.and_then(|decided| decided.country.as_deref());
+        if let Some(country) = country {
+            region.country = country.parse().ok();
+        }
         let asked = Asked {
             host: host.clone(),
-            target: line.target,
-            method: line.method,
+            target: line.target.clone(),
+            method: line.method.clone(),
             client,
             peer: client,
-            region: self.region(client, line.now),
+            region,
             scheme: Scheme::Http,
             tls: None,
             headers,
@@ -184,10 +200,11 @@ impl<'l> Judge<'l> {
         let told = Told {
             asked,
             unknown,
-            looked: false,
-            country_logged: false,
+            looked: decided.is_some_and(|decided| decided.decision == "challenge"),
+            country_logged: country.is_some(),
         };
-        self.compare(&told, &old, None, number, tally);
+        let id = decided.and_then(|decided| decided.id.as_deref());
+        self.compare(&told, &old, id, number, tally);
     }
 
     fn region(&self, address: IpAddr, now: Timestamp) -> Region {
@@ -412,6 +429,7 @@ fn short(text: &str) -> String {
 
 pub(super) const NEVER_JUDGED: &str =
     "no rule judged it (malformed, a redirect to https, a preflight)";
+const LIMITED: &str = "a limit answered it";
 pub(super) const UNSEEN: &str = "the new policy asks who it is, and nobody looked";
 /// Characters of a request that are shown.
 const SHOWN_MAX: usize = 60;

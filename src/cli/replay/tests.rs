@@ -400,6 +400,23 @@ fn every_combined_line_has_its_answer() {
             "no request",
         ),
         (
+            line("198.51.100.9", &get("/"), 403, "curl")
+                .replace('\n', " deny address_blocked \"old\" 01a2 NL\n"),
+            "would_allow: 403 address_blocked by `old` -> allowed".to_owned(),
+            "our own format says who refused",
+        ),
+        (
+            line("203.0.113.9", &get("/"), 404, "curl").replace('\n', " allow - \"-\" 01a2 -\n"),
+            "would_deny: allowed -> 451 region_restricted by `blocked`".to_owned(),
+            "and who passed",
+        ),
+        (
+            line("198.51.100.9", &get("/staff"), 401, "curl")
+                .replace('\n', " challenge not_authenticated \"-\" 01a2 -\n"),
+            "unchanged".to_owned(),
+            "nobody was signed in",
+        ),
+        (
             "198.51.100.9 hello\n".to_owned(),
             "unreadable".to_owned(),
             "another format",
