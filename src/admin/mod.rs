@@ -6,6 +6,7 @@
 //! | `GET /readyz` | 200 while it serves, 503 while it drains |
 //! | `GET /metrics` | 200 and Prometheus' text |
 //! | `GET /status` | 200 and an object: version, generation, uptime, connections, listeners |
+//! | `GET /shadow` | 200 and an object: what shadow rules and the candidate policy would have changed |
 //! | `GET /explain/<request-id>` | 200 and an object: what the request was judged by; 404 where it is not kept any more |
 //! | `POST /reload` | 200 `{"generation":n}`, or 422 `{"report":[…],"text":"…"}` and nothing has changed |
 //! | `POST /drain?upstream=…&endpoint=…` | 200 and an object: the endpoint gets no new requests, `usable` others are left |
@@ -17,6 +18,7 @@
 //!
 //! - [`doors`]: socket and address, bound through reloads.
 //! - `guard`: who may ask for what.
+//! - [`shadow`]: what would have changed.
 //! - `page`: what `/metrics` says.
 //! - [`client`]: the other end.
 
@@ -24,6 +26,7 @@ pub mod client;
 pub mod doors;
 mod guard;
 mod page;
+pub mod shadow;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -126,6 +129,12 @@ async fn route(
             drop(view.orders.send(Order::Status(ask)));
             let status = asked.await;
             status.map_or_else(|_gone| ending(), |status| say(StatusCode::OK, &status))
+        }
+        "/shadow" => {
+            let summary = shadow::summary(snapshot, &view.metrics, shadow::MANY);
+            let none =
+                || json!({ "candidate": null, "shadow_rules": 0, "changes": [], "left_off": 0 });
+            say(StatusCode::OK, &summary.unwrap_or_else(none))
         }
         "/reload" => reload(view).await,
         "/drain" => drain(request.uri().query(), Drain::Out, view),
@@ -275,7 +284,8 @@ fn whole(status: StatusCode, kind: &'static str, body: String) -> Response<Full<
 }
 
 /// What is answered, and to which method.
-const ROUTES: [(&str, Method); 9] = [
+const ROUTES: [(&str, Method); 10] = [
+    ("/shadow", Method::GET),
     (EXPLAIN, Method::GET),
     ("/livez", Method::GET),
     ("/readyz", Method::GET),

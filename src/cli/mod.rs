@@ -9,7 +9,9 @@ pub mod hash_password;
 pub mod healthcheck;
 pub mod init;
 pub mod later;
+mod log_line;
 pub mod reload;
+pub mod replay;
 pub mod run;
 pub mod schema;
 pub mod status;
@@ -62,8 +64,8 @@ enum Verb {
     Test(test::TestArgs),
     /// Say which requests change outcome between two configurations (not built yet)
     Diff(later::Rest),
-    /// Judge the requests of an access log anew (not built yet)
-    Replay(later::Rest),
+    /// Judge the requests of an access log anew
+    Replay(replay::ReplayArgs),
     /// Summarize an access log (not built yet)
     Report(later::Rest),
     /// Write a commented configuration to begin with
@@ -110,7 +112,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Verb::Explain(args) => explain::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::Diff(_) => later::run("diff"),
-        Verb::Replay(_) => later::run("replay"),
+        Verb::Replay(args) => replay::run(&args),
         Verb::Report(_) => later::run("report"),
         Verb::Init(args) => init::run(&args),
         Verb::Geo(args) => geo::run(&args),

@@ -13,7 +13,7 @@ use crate::config::compile::{rules, tests};
 use crate::config::{self, Context, Loaded, Memory, Report, Table};
 use crate::policy::draft::Draft;
 use crate::policy::mutate::{self, Change, Mutant};
-use crate::policy::{Policy, RuleId, RuleKind};
+use crate::policy::{Mode, Policy, RuleId, RuleKind};
 use crate::snapshot::Snapshot;
 
 /// Arguments of `test`.
@@ -114,9 +114,13 @@ impl<'l> Bench<'l> {
 
     fn coverage(&self) -> String {
         let decided: BTreeSet<RuleId> = self.ran.iter().filter_map(|ran| ran.rule).collect();
-        let rules = self.policy.rules().len();
-        let ids = (0..).map(RuleId).take(rules);
-        let idle: Vec<RuleId> = ids.filter(|id| !decided.contains(id)).collect();
+        // A shadow rule decides nothing.
+        let all = (0..).map(RuleId).zip(self.policy.rules());
+        let enforced = all.filter(|(_, rule)| rule.mode == Mode::Enforced);
+        let ids: Vec<RuleId> = enforced.map(|(id, _)| id).collect();
+        let rules = ids.len();
+        let idle = ids.into_iter().filter(|id| !decided.contains(id));
+        let idle: Vec<RuleId> = idle.collect();
         let mut text = format!(
             "{} of {rules} rules decide a test\n",
             rules.saturating_sub(idle.len())

@@ -80,13 +80,23 @@ fn load_with(
         None
     } else {
         raw::walk::check(&root, &mut cx);
-        compile::snapshot(&root, generation, &mut cx)
+        let live = compile::snapshot(&root, generation, &mut cx);
+        let candidate = compile::candidate::compile(&root, generation, variables, &mut cx);
+        live.map(|mut live| {
+            live.candidate = candidate;
+            live
+        })
     };
     cx.report.sort();
     cx.watch.sort();
     cx.watch.dedup();
+    let snapshot = snapshot.filter(|_| !cx.report.refused());
+    let snapshot = snapshot.map(|mut snapshot| {
+        snapshot.watch.clone_from(&cx.watch);
+        snapshot
+    });
     Loaded {
-        snapshot: snapshot.filter(|_| !cx.report.refused()),
+        snapshot,
         report: cx.report,
         memory: cx.memory,
         watch: cx.watch,

@@ -2,6 +2,7 @@
 //!
 //! - [`record`]: what one line of the access log says, gathered along a request's life.
 //! - [`mod@format`]: from a record to the bytes of a line: JSON, nginx's `combined`, templates; escaping, redaction, privacy.
+//! - [`facts`]: what rules read and no other column carries.
 //! - [`access_log`]: where lines go; workers never wait for it.
 //! - [`metrics`]: counters, and their page for Prometheus.
 //! - [`ring`]: what the newest requests were judged by.
@@ -10,6 +11,7 @@
 //! This room decides nothing and never sees a configuration file; [`crate::snapshot::log`] says what to log.
 
 pub mod access_log;
+pub mod facts;
 pub mod format;
 pub mod logging;
 pub mod metrics;

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use smallvec::SmallVec;
 
 use crate::policy::facts::{Scheme, TlsVersion};
-use crate::policy::{RuleInfo, Verdict};
+use crate::policy::{Kind, RuleInfo, Verdict};
 use crate::snapshot::log::AccessLog;
 use crate::value::principal::Principal;
 use crate::value::reason::Reason;
@@ -69,6 +69,8 @@ pub struct Record {
     pub rule: Option<Rule>,
     /// Shadow rules that would have decided otherwise.
     pub shadow: Vec<(Arc<str>, Decided)>,
+    /// What the candidate policy says, where there is one.
+    pub candidate: Option<Box<Second>>,
     /// Who asks, once authenticated.
     pub principal: Option<Arc<Principal>>,
     /// Why a credential that was sent is not valid; a word for the operator, never the credential.
@@ -143,6 +145,21 @@ pub struct Rule {
     pub source: Source,
 }
 
+/// What another policy says of the same request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Second {
+    /// What it concludes.
+    pub decided: Decided,
+    /// The status that it would answer; none where the request passes, or where a sign-in would have to say.
+    pub status: Option<u16>,
+    /// The public reason.
+    pub reason: Option<Reason>,
+    /// The rule that decided.
+    pub rule: Option<Rule>,
+    /// Whether the client would see another answer than the live one.
+    pub differs: bool,
+}
+
 /// What happened upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamPart {
@@ -196,6 +213,7 @@ impl Record {
             reason: None,
             rule: None,
             shadow: Vec::new(),
+            candidate: None,
             principal: None,
             auth_error: None,
             region: None,
@@ -277,16 +295,20 @@ impl Decided {
     }
 }
 
+impl From<Kind> for Decided {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Allow => Self::Allow,
+            Kind::Deny => Self::Deny,
+            Kind::Challenge => Self::Challenge,
+            Kind::Error => Self::Error,
+        }
+    }
+}
+
 impl From<Verdict> for Decided {
     fn from(verdict: Verdict) -> Self {
-        match verdict {
-            Verdict::Allow => Self::Allow,
-            Verdict::Refuse(_) | Verdict::NoSite | Verdict::NoRoute => Self::Deny,
-            Verdict::NotAuthenticated | Verdict::InvalidToken | Verdict::CertificateRequired => {
-                Self::Challenge
-            }
-            Verdict::Unavailable | Verdict::BadQuery => Self::Error,
-        }
+        verdict.kind().into()
     }
 }
 

@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 use smallvec::SmallVec;
 
 use crate::observe::format::redact_query;
-use crate::observe::record::{AnsweredBy, Record, Rule, Text};
+use crate::observe::record::{AnsweredBy, Decided, Record, Rule, Second, Text};
 use crate::policy::draft::Inputs;
 use crate::policy::explain::{Clause, Granted, Outcome, Step, Walk};
 use crate::policy::facts::{Scheme, TlsFacts, TlsVersion};
@@ -52,6 +52,8 @@ pub struct Seen {
     pub tls: Option<TlsFacts>,
     /// Whether it asked for a WebSocket.
     pub websocket: bool,
+    /// Whether anybody looked who asks.
+    pub looked: bool,
     /// Fields that rules read; [`Seen::keep`] picks them.
     pub headers: SmallVec<[(HeaderName, HeaderValue); 1]>,
 }
@@ -95,6 +97,8 @@ struct Kept {
     site: Option<Arc<str>>,
     route: Option<Arc<str>>,
     decision: Option<Decision>,
+    shadow: Vec<(Arc<str>, Decided)>,
+    candidate: Option<Box<Second>>,
     rule: Option<Rule>,
     reason: Option<Reason>,
     status: u16,
@@ -234,6 +238,8 @@ impl Kept {
             site: None,
             route: None,
             decision: None,
+            shadow: Vec::new(),
+            candidate: None,
             rule: None,
             reason: None,
             status: 0,
@@ -271,6 +277,8 @@ impl Kept {
         self.site = record.site.take();
         self.route = record.route.take();
         self.decision = seen.decision;
+        self.shadow = std::mem::take(&mut record.shadow);
+        self.candidate = record.candidate.take();
         self.rule = record.rule.take();
         self.reason = record.reason.take();
         self.status = record.status;
@@ -343,6 +351,20 @@ impl Kept {
                 "answered_by": self.answered_by.as_str(),
                 "error": self.error,
             },
+            "shadow": self.shadow.iter().map(|(rule, decided)| json!({
+                "rule": &**rule,
+                "decision": decided.as_str(),
+            })).collect::<Vec<_>>(),
+            "candidate": self.candidate.as_ref().map(|second| json!({
+                "decision": second.decided.as_str(),
+                "status": second.status,
+                "reason": second.reason.as_ref().map(Reason::as_str),
+                "rule": second.rule.as_ref().map(|rule| json!({
+                    "name": &*rule.name,
+                    "source": rule.source.to_string(),
+                })),
+                "differs": second.differs,
+            })),
             "config": { "generation": self.generation, "kept": snapshot.is_some() },
         })
     }

@@ -116,7 +116,8 @@ impl Wanted {
 }
 
 /// The value at a dotted path. A key that has the dots in its own name (as namespaced claims have) is found first.
-pub(super) fn dig<'v>(held: &'v Map<String, Value>, path: &str) -> Option<&'v Value> {
+#[must_use]
+pub fn dig<'v>(held: &'v Map<String, Value>, path: &str) -> Option<&'v Value> {
     if let Some(value) = held.get(path) {
         return Some(value);
     }

@@ -48,6 +48,18 @@ pub struct RuleInfo {
     pub source: Source,
     /// What it is.
     pub kind: RuleKind,
+    /// Whether it counts.
+    pub mode: Mode,
+}
+
+/// Whether a rule counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// It does.
+    #[default]
+    Enforced,
+    /// `shadow = true`: it is judged and has no say.
+    Shadow,
 }
 
 /// The status a refusal answers with.
@@ -145,6 +157,47 @@ pub enum Verdict {
     NoRoute,
     /// A rule that applies reads the query, and the query has a bad escape: 400.
     BadQuery,
+}
+
+/// What a verdict comes to, in the words of logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// It passes.
+    Allow,
+    /// It is refused.
+    Deny,
+    /// The client is asked to sign in.
+    Challenge,
+    /// Nobody can say: a fact failed, or the request cannot be read in one way.
+    Error,
+}
+
+impl Kind {
+    /// The word in logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Challenge => "challenge",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl Verdict {
+    /// What it comes to.
+    #[must_use]
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::Allow => Kind::Allow,
+            Self::Refuse(_) | Self::NoSite | Self::NoRoute => Kind::Deny,
+            Self::NotAuthenticated | Self::InvalidToken | Self::CertificateRequired => {
+                Kind::Challenge
+            }
+            Self::Unavailable | Self::BadQuery => Kind::Error,
+        }
+    }
 }
 
 /// A verdict, and which rule made it.

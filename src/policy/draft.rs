@@ -6,7 +6,7 @@ use http::HeaderName;
 use ipnet::IpNet;
 
 use super::condition::{Condition, Matcher};
-use super::decision::{Refusal, RefusalId, RuleId, RuleInfo};
+use super::decision::{Place, Refusal, RefusalId, RuleId, RuleInfo};
 use super::pattern::Pattern;
 use super::role::Roles;
 use crate::value::host::HostPattern;
@@ -26,6 +26,30 @@ pub struct Draft {
     pub addresses: Vec<Vec<IpNet>>,
     /// The roles and what they hold.
     pub roles: Roles,
+    /// Rules with `shadow = true`, which have no say.
+    pub shadows: Vec<Shadow>,
+}
+
+/// A rule with `shadow = true`.
+#[derive(Debug, Clone)]
+pub struct Shadow {
+    /// Where it is written: everywhere, in a site, or in a route.
+    pub place: Place,
+    /// Its number.
+    pub rule: RuleId,
+    /// What it would do.
+    pub effect: Effect,
+    /// When it matches.
+    pub condition: Condition,
+}
+
+/// What a shadow rule would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Refuse, and tell the client this.
+    Deny(RefusalId),
+    /// Let pass where no deny matches.
+    Allow,
 }
 
 /// What rules read of a request by name.
@@ -35,6 +59,10 @@ pub struct Inputs {
     pub headers: Vec<HeaderName>,
     /// Paths of claims, sorted.
     pub claims: Vec<Arc<str>>,
+    /// Paths of device facts, sorted.
+    pub device: Vec<Arc<str>>,
+    /// Whether a WebSocket is asked for.
+    pub upgrade: bool,
 }
 
 impl Draft {
@@ -51,12 +79,18 @@ impl Draft {
             Grant::Rules(allows) => allows,
         });
         let conditions = denies.map(|deny| &deny.condition);
-        for condition in conditions.chain(allows.map(|allow| &allow.condition)) {
+        let conditions = conditions.chain(allows.map(|allow| &allow.condition));
+        let shadows = self.shadows.iter().map(|shadow| &shadow.condition);
+        for condition in conditions.chain(shadows) {
             condition.every_test(&mut |test| {
                 if let Matcher::Header(name, _) = &test.matcher {
                     inputs.headers.push(name.clone());
                 } else if let Matcher::Claim(claim) = &test.matcher {
                     inputs.claims.push(Arc::clone(&claim.path));
+                } else if let Matcher::Device(device) = &test.matcher {
+                    inputs.device.push(Arc::clone(&device.path));
+                } else if matches!(&test.matcher, Matcher::WebSocket) {
+                    inputs.upgrade = true;
                 }
             });
         }
@@ -66,6 +100,8 @@ impl Draft {
         inputs.headers.dedup();
         inputs.claims.sort_unstable();
         inputs.claims.dedup();
+        inputs.device.sort_unstable();
+        inputs.device.dedup();
         inputs
     }
 }

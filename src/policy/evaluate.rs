@@ -19,6 +19,7 @@ use super::draft::{Conditional, Grant, SignIn};
 use super::facts::{Facts, Identity, Person};
 use super::index::{Asked, Found, Index, Wish};
 use super::pattern::Reading;
+use super::shadow::Shadow;
 use super::text::Side;
 use super::{Denies, Policy, Route};
 use crate::value::region::GeoFacts;
@@ -75,11 +76,23 @@ impl Policy {
         place: Place,
         unresolved: Unresolved,
     ) -> First {
+        self.first_plus(facts, place, unresolved, None)
+    }
+
+    /// As if one more rule were enforced.
+    pub(super) fn first_plus(
+        &self,
+        facts: &Facts<'_>,
+        place: Place,
+        unresolved: Unresolved,
+        extra: Option<&Shadow>,
+    ) -> First {
         let decided = |verdict, rule| First::Decided(Decision { verdict, rule });
-        if self.reads_query(place) && facts.target.query_is_malformed() {
+        let reads_query = self.reads_query(place) || extra.is_some_and(Shadow::reads_query);
+        if reads_query && facts.target.query_is_malformed() {
             return decided(Verdict::BadQuery, None);
         }
-        let answer = self.answer(facts, self.unseen(place), place, unresolved);
+        let answer = self.answer(facts, self.unseen(place), place, unresolved, extra);
         match answer {
             Answer::Refuse(refusal, rule) => decided(Verdict::Refuse(refusal), rule),
             Answer::Unavailable => decided(Verdict::Unavailable, None),
@@ -101,6 +114,18 @@ impl Policy {
         credential: Credential,
         unresolved: Unresolved,
     ) -> Decision {
+        self.second_plus(facts, place, credential, unresolved, None)
+    }
+
+    /// As if one more rule were enforced.
+    pub(super) fn second_plus(
+        &self,
+        facts: &Facts<'_>,
+        place: Place,
+        credential: Credential,
+        unresolved: Unresolved,
+        extra: Option<&Shadow>,
+    ) -> Decision {
         let identity = seen(facts.identity);
         let stranger = matches!(identity, Identity::Anonymous);
         let asked = match (self.sign_in(place), credential) {
@@ -108,7 +133,7 @@ impl Policy {
             (SignIn::Never | SignIn::Possible, Credential::Invalid) => Verdict::InvalidToken,
             (SignIn::Never | SignIn::Possible, Credential::Absent) => Verdict::NotAuthenticated,
         };
-        let (verdict, rule) = match self.answer(facts, identity, place, unresolved) {
+        let (verdict, rule) = match self.answer(facts, identity, place, unresolved, extra) {
             Answer::Allow(rule) => (Verdict::Allow, rule),
             Answer::Unavailable => (Verdict::Unavailable, None),
             // It was open before, so some identity could pass; unless the answer hides from strangers.
@@ -136,15 +161,16 @@ impl Policy {
         identity: Identity<'_>,
         place: Place,
         unresolved: Unresolved,
+        extra: Option<&Shadow>,
     ) -> Answer {
         let route = self.route_at(place);
         let worst = Judge::new(self, facts, identity, Failed::Hurts, unresolved);
         let mut asked = Asked::new();
         let guards = self.guards(place);
-        let denied = worst.denies(guards, Wish::Certain, &mut asked);
+        let denied = worst.denies(guards, Wish::Certain, &mut asked, extra);
         let granted = match denied {
             Denied::By(..) => Granted::Never,
-            Denied::Open | Denied::Never => worst.allows(route, &mut asked),
+            Denied::Open | Denied::Never => worst.allows(route, &mut asked, extra),
         };
         let refused_by = match (denied, granted) {
             // Only here does it matter whether a deny waits for the identity.
@@ -152,7 +178,7 @@ impl Policy {
                 if worst.touched.get() {
                     asked.turn();
                 }
-                return match worst.denies(guards, Wish::Open, &mut asked) {
+                return match worst.denies(guards, Wish::Open, &mut asked, extra) {
                     Denied::Never => Answer::Allow(rule),
                     Denied::Open | Denied::By(..) => Answer::Open,
                 };
@@ -164,9 +190,9 @@ impl Policy {
         let refused_by = if worst.touched.get() {
             let best = Judge::new(self, facts, identity, Failed::Helps, unresolved);
             let mut asked = Asked::new();
-            match best.denies(guards, Wish::Certain, &mut asked) {
+            match best.denies(guards, Wish::Certain, &mut asked, extra) {
                 Denied::By(refusal, rule) => Some((refusal, rule)),
-                Denied::Never | Denied::Open => match best.allows(route, &mut asked) {
+                Denied::Never | Denied::Open => match best.allows(route, &mut asked, extra) {
                     Granted::Never => None,
                     Granted::By(_) | Granted::Open => return Answer::Unavailable,
                 },
@@ -251,7 +277,28 @@ impl<'j> Judge<'j> {
     }
 
     /// The first deny that holds; rules behind it cannot change that.
-    fn denies(&self, lists: [&Denies; 3], wish: Wish, asked: &mut Asked) -> Denied {
+    fn denies(
+        &self,
+        lists: [&Denies; 3],
+        wish: Wish,
+        asked: &mut Asked,
+        extra: Option<&Shadow>,
+    ) -> Denied {
+        let found = self.live_denies(lists, wish, asked);
+        let Some((shadow, refusal)) = extra.and_then(|shadow| Some((shadow, shadow.refusal()?)))
+        else {
+            return found;
+        };
+        match (self.condition(&shadow.condition, Side::Hurts), found) {
+            // Numbers go by the order in which rules are asked.
+            (Matched::Holds, Denied::By(_, rule)) if rule < shadow.rule => found,
+            (Matched::Holds, _) => Denied::By(refusal, shadow.rule),
+            (Matched::Open, Denied::Never) => Denied::Open,
+            (Matched::Open | Matched::Fails, _) => found,
+        }
+    }
+
+    fn live_denies(&self, lists: [&Denies; 3], wish: Wish, asked: &mut Asked) -> Denied {
         let mut answer = Denied::Never;
         for list in lists {
             let index = list.index.as_ref();
@@ -265,7 +312,20 @@ impl<'j> Judge<'j> {
         answer
     }
 
-    fn allows(&self, route: Option<&Route>, asked: &mut Asked) -> Granted {
+    fn allows(&self, route: Option<&Route>, asked: &mut Asked, extra: Option<&Shadow>) -> Granted {
+        let found = self.live_allows(route, asked);
+        let Some(shadow) = extra.filter(|shadow| shadow.is_allow()) else {
+            return found;
+        };
+        match (self.condition(&shadow.condition, Side::Helps), found) {
+            (_, Granted::By(_)) => found,
+            (Matched::Holds, _) => Granted::By(Some(shadow.rule)),
+            (Matched::Open, _) => Granted::Open,
+            (Matched::Fails, _) => found,
+        }
+    }
+
+    fn live_allows(&self, route: Option<&Route>, asked: &mut Asked) -> Granted {
         let Some((Grant::Rules(allows), index)) =
             route.map(|route| (&route.grant, route.index.as_ref()))
         else {

@@ -15,8 +15,8 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::condition::{Condition, Countries, Matcher, Test};
-use super::decision::{Credential, Decision, First, Place, RuleId};
-use super::draft::Grant;
+use super::decision::{Credential, Decision, First, Kind, Place, RuleId, RuleKind};
+use super::draft::{Effect, Grant};
 use super::evaluate::{Failed, Judge, Matched, Unresolved, seen};
 use super::facts::{Facts, Identity, Person, TlsVersion};
 use super::text::{Side, form};
@@ -57,6 +57,19 @@ pub struct Walk {
     pub denies: Vec<Step>,
     /// Who may pass where no deny matches.
     pub grant: Granted,
+    /// The shadow rules of the place, which have no say.
+    pub shadows: Vec<Watched>,
+}
+
+/// A shadow rule.
+#[derive(Debug, Clone)]
+pub struct Watched {
+    /// What it would do: refuse or let pass.
+    pub kind: RuleKind,
+    /// Its conditions.
+    pub step: Step,
+    /// The kind of answer if it were enforced; none where that is the live one's.
+    pub would: Option<Kind>,
 }
 
 /// Who may pass where no deny matches.
@@ -167,14 +180,36 @@ impl Policy {
                 Granted::Rules(steps.collect())
             }
         };
+        let conclusion = match stage {
+            Stage::Unseen => self.first(facts, place),
+            Stage::Seen(credential) => First::Decided(self.second(facts, place, credential)),
+        };
+        let live = match conclusion {
+            First::Decided(decision) => Some(decision.verdict.kind()),
+            First::SignIn => None,
+        };
+        let shadows = self.shadows.iter().flat_map(|shadows| shadows.every(place));
+        let shadows = shadows.map(|shadow| Watched {
+            kind: match shadow.effect {
+                Effect::Deny(_) => RuleKind::Deny,
+                Effect::Allow => RuleKind::Allow,
+            },
+            would: live.and_then(|live| {
+                let would = self.with(facts, place, stage, shadow);
+                (would != live).then_some(would)
+            }),
+            step: Step {
+                rule: shadow.rule,
+                scope: shadow.scope,
+                clause: walker.clause(&shadow.condition, shadow.side()),
+            },
+        });
         Walk {
             stage,
-            conclusion: match stage {
-                Stage::Unseen => self.first(facts, place),
-                Stage::Seen(credential) => First::Decided(self.second(facts, place, credential)),
-            },
+            conclusion,
             denies,
             grant,
+            shadows: shadows.collect(),
         }
     }
 }

@@ -13,6 +13,8 @@
 //! - `locate`, `evaluate`: the engine; `index`: which rules of a long list it must look at.
 //! - [`mutate`]: a policy with one small mistake in it, for `test --mutate`.
 //! - [`explain`]: how a request is judged, rule by rule, as data.
+//! - [`unknown`]: what the answer must be where some facts are not known.
+//! - `shadow`: rules that are judged and have no say.
 //! - [`simulate`]: a request that nobody sent, for policy tests and `explain`.
 
 use std::sync::Arc;
@@ -32,20 +34,23 @@ pub mod mutate;
 pub mod pattern;
 mod permit;
 pub mod role;
+mod shadow;
 pub mod simulate;
 pub mod text;
 pub mod time;
+pub mod unknown;
 
 #[cfg(test)]
 mod tests;
 
 pub use decision::{
-    Credential, Decision, First, Place, Refusal, RefusalId, RefusalStatus, RouteId, RuleId,
-    RuleInfo, RuleKind, SiteId, Verdict,
+    Credential, Decision, First, Kind, Mode, Place, Refusal, RefusalId, RefusalStatus, RouteId,
+    RuleId, RuleInfo, RuleKind, SiteId, Verdict,
 };
 pub use facts::{Facts, Identity, Person, RoleSet};
 pub use locate::Ambiguous;
 pub use permit::Permit;
+pub use shadow::{SHADOWED_MAX, Shadowed};
 
 use self::address::Addresses;
 use self::condition::{Condition, Matcher};
@@ -73,6 +78,8 @@ pub struct Policy {
     plain: bool,
     reads_query: bool,
     inputs: Inputs,
+    /// Rules without a say, where there are any.
+    shadows: Option<Box<shadow::Shadows>>,
     /// What an id that this policy does not know stands for.
     strange: (RuleInfo, Refusal),
 }
@@ -164,6 +171,7 @@ impl Policy {
             sites,
             addresses,
             mut roles,
+            shadows,
         } = draft;
         roles.widen();
         let mut hosts = locate::Hosts::default();
@@ -174,6 +182,8 @@ impl Policy {
         }
         let mut sum = Sum::of(denies.iter().map(|deny| &deny.condition));
         let (plain, reads_query) = (sum.plain, sum.query);
+        let watching = Sum::of(shadows.iter().map(|shadow| &shadow.condition));
+        sum.reads = sum.reads.union(watching.reads);
         let sites = sites.into_iter().map(|site| {
             let (site, more) = index(site);
             sum.reads = sum.reads.union(more);
@@ -191,6 +201,7 @@ impl Policy {
             plain,
             reads_query,
             inputs,
+            shadows: shadow::Shadows::new(shadows),
             strange: strange(),
         }
     }
@@ -201,6 +212,9 @@ impl Policy {
     pub fn plain(mut self) -> Self {
         let bare = |list: &mut Denies| (list.index, list.paths) = (None, None);
         bare(&mut self.denies);
+        if let Some(shadows) = &mut self.shadows {
+            shadows.plain();
+        }
         for site in &mut self.sites {
             bare(&mut site.denies);
             for route in &mut site.routes {
@@ -394,6 +408,7 @@ fn strange() -> (RuleInfo, Refusal) {
             line: 0,
         },
         kind: RuleKind::Deny,
+        mode: Mode::Enforced,
     };
     (rule, Refusal::default())
 }

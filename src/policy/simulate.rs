@@ -13,7 +13,9 @@ use jiff::Timestamp;
 use super::evaluate::Unresolved;
 use super::explain::{Stage, Walk};
 use super::facts::{Scheme, TlsFacts};
-use super::{Credential, Decision, Facts, First, Identity, Place, Policy, RefusalStatus, Verdict};
+use super::{
+    Credential, Decision, Facts, First, Identity, Place, Policy, RefusalStatus, Shadowed, Verdict,
+};
 use crate::value::path::{PathError, Target};
 use crate::value::principal::Principal;
 use crate::value::reason::Reason;
@@ -112,6 +114,45 @@ pub fn explain(policy: &Policy, asked: &Asked) -> (Outcome, Option<Walk>) {
         },
     );
     (outcome, walked.take())
+}
+
+/// The shadow rules that would have answered otherwise, as the running proxy finds them.
+#[must_use]
+pub fn shadowed(policy: &Policy, asked: &Asked) -> Vec<Shadowed> {
+    let told = Cell::new(Vec::new());
+    let _live = on(
+        policy,
+        asked,
+        |facts, place| {
+            let first = policy.first(facts, place);
+            if let First::Decided(decision) = first {
+                told.set(
+                    policy
+                        .shadowed(facts, place, Stage::Unseen, decision)
+                        .to_vec(),
+                );
+            }
+            first
+        },
+        |facts, place, credential| {
+            let decision = policy.second(facts, place, credential);
+            let stage = Stage::Seen(credential);
+            told.set(policy.shadowed(facts, place, stage, decision).to_vec());
+            decision
+        },
+    );
+    told.into_inner()
+}
+
+/// Judges a request as the running proxy does.
+#[must_use]
+pub fn live(policy: &Policy, asked: &Asked) -> Outcome {
+    on(
+        policy,
+        asked,
+        |facts, place| policy.first(facts, place),
+        |facts, place, credential| policy.second(facts, place, credential),
+    )
 }
 
 fn on(

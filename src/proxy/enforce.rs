@@ -59,6 +59,21 @@ pub struct Judged {
     pub person: Option<Person>,
     /// `WWW-Authenticate`, where the caller is asked to sign in.
     pub challenges: Vec<HeaderValue>,
+    /// What was seen of the caller.
+    pub caller: Caller,
+}
+
+/// What was seen of a caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caller {
+    /// Nothing: nobody looked.
+    Unseen,
+    /// Nobody, and this became of the credential.
+    Anonymous(Credential),
+    /// A credential that only a failed source could judge.
+    Failed,
+    /// Somebody; the person of [`Judged`].
+    Known,
 }
 
 impl Case<'_> {
@@ -126,6 +141,11 @@ impl Case<'_> {
         let facts = self.facts(self.method, identity, &lookup);
         let decision = self.snapshot.policy.second(&facts, self.place, credential);
         self.note_region(&facts, record);
+        let caller = match identity {
+            Identity::Open | Identity::Anonymous => Caller::Anonymous(credential),
+            Identity::Failed => Caller::Failed,
+            Identity::Known(_) => Caller::Known,
+        };
         let asked = matches!(
             decision.verdict,
             Verdict::NotAuthenticated | Verdict::InvalidToken
@@ -139,6 +159,7 @@ impl Case<'_> {
             decision,
             person,
             challenges,
+            caller,
         })
     }
 
@@ -148,7 +169,7 @@ impl Case<'_> {
         self.snapshot.geo.region(self.client, self.now)
     }
 
-    fn facts<'f>(
+    pub(super) fn facts<'f>(
         &'f self,
         method: &'f Method,
         identity: Identity<'f>,
@@ -171,7 +192,7 @@ impl Case<'_> {
         }
     }
 
-    fn note_region(&self, facts: &Facts<'_>, record: &mut Record) {
+    pub(super) fn note_region(&self, facts: &Facts<'_>, record: &mut Record) {
         if record.region.is_some() {
             return;
         }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::connection::Connection;
 use super::service::Gate;
+use crate::observe::facts;
 use crate::observe::record::Record;
 use crate::observe::ring::Seen;
 use crate::snapshot::store::Lease;
@@ -90,6 +91,7 @@ impl Drop for Exchange {
         self.gate
             .metrics
             .close(&self.record, self.seen.place, self.seen.decision);
+        self.record.facts = facts::gather(&self.record, &self.seen, &self.lease);
         self.gate
             .log
             .borrow_mut()

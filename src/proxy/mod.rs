@@ -4,6 +4,7 @@
 //! - [`intake`]: refuses ambiguous requests and reads host and path once.
 //! - [`enforce`]: facts → decision → permit or denial.
 //! - `own`: the answers that we write; [`upward`]: a request head as the upstream gets it.
+//! - `watch`: shadow rules and the candidate policy, after the verdict.
 //! - [`headers`]: what is removed and what is set on the way up and down.
 //! - [`exchange`]: the access record of one request, closed at the end of its body.
 //! - [`body`]: the one response body type.
@@ -22,6 +23,7 @@ mod own;
 pub mod request_id;
 pub mod service;
 pub mod upward;
+mod watch;
 
 pub use connection::Connection;
 pub use service::{Gate, GateService, Stop};

@@ -29,7 +29,7 @@ use hyper::body::{Body as _, Incoming};
 
 use super::body::GateBody;
 use super::connection::{Connection, Tunnel};
-use super::enforce::{Case, Judged, tell};
+use super::enforce::{Caller, Case, Judged, tell};
 use super::exchange::Exchange;
 use super::headers::{self, Hop};
 use super::intake::{self, Intake};
@@ -265,15 +265,12 @@ impl Gate {
         if !refused_already && let Some(response) = unasked(&case, site, preflight, parts, record) {
             return response.map(Step::Answer);
         }
-        let Judged {
-            decision,
-            person,
-            challenges,
-        } = match (first, site) {
+        let judged = match (first, site) {
             (First::Decided(decision), _) => Judged {
                 decision,
                 person: None,
                 challenges: Vec::new(),
+                caller: Caller::Unseen,
             },
             (First::SignIn, Some(site)) => {
                 case.second(&site.identity, &mut exchange.record).await?
@@ -281,8 +278,18 @@ impl Gate {
             // A site that is not there asks nobody to sign in.
             (First::SignIn, None) => return Err(Failure::Internal),
         };
-        exchange.seen.decision = Some(decision);
         let record = &mut exchange.record;
+        if case.watched() {
+            case.watch(&judged, record);
+        }
+        let Judged {
+            decision,
+            person,
+            challenges,
+            caller: seen,
+        } = judged;
+        exchange.seen.decision = Some(decision);
+        exchange.seen.looked = seen != Caller::Unseen;
         if let Some(told) = tell(decision, challenges, snapshot, record) {
             record.answered_by = AnsweredBy::Policy;
             if told.closes() {

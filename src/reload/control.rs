@@ -18,8 +18,8 @@ use super::listeners::Listeners;
 use super::names::{self, Change};
 use super::supervisor::{Supervisor, all_answer, keep_alive};
 use super::watch::FileWatch;
-use crate::admin::View;
 use crate::admin::doors::{Doors, Prepared};
+use crate::admin::{View, shadow};
 use crate::config::context::Memory;
 use crate::config::{Diagnostic, Input, Report};
 use crate::observe::access_log::Logger;
@@ -359,6 +359,7 @@ impl Control {
             "routes": snapshot.sites.iter().map(|site| site.routes.len()).sum::<usize>(),
             "upstreams": snapshot.upstreams.len(),
             "endpoints": self.endpoints(),
+            "shadow": shadow::summary(&snapshot, &self.metrics, shadow::FEW),
             "access_log": {
                 "written": self.logger.written_lines(),
                 "dropped": self.logger.dropped_lines(),

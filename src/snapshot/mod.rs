@@ -46,6 +46,8 @@ pub struct Snapshot {
     pub geo_log: bool,
     /// The rules.
     pub policy: Policy,
+    /// A second policy, which is judged and counted and has no say (`[shadow] candidate`).
+    pub candidate: Option<Box<Candidate>>,
     /// The sites, numbered as in `policy`.
     pub sites: Vec<Site>,
     /// The upstreams.
@@ -65,6 +67,17 @@ pub struct Snapshot {
     pub stripped: Vec<HeaderName>,
     /// Files and folders whose change means a new load.
     pub watch: Vec<PathBuf>,
+}
+
+/// A second policy beside the live one.
+#[derive(Debug)]
+pub struct Candidate {
+    /// Its file, as written.
+    pub file: Arc<str>,
+    /// Its rules. Its sites and routes have numbers of their own.
+    pub policy: Policy,
+    /// Its databases; often the live ones.
+    pub geo: Arc<Databases>,
 }
 
 /// `[server]`.

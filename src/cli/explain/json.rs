@@ -51,6 +51,8 @@ pub(super) fn of(explained: &Explained, policy: &Policy) -> String {
         "identity_looked_at": walk.is_some_and(|walk| walk.stage != Stage::Unseen),
         "denies": walk.map(|walk| steps(&walk.denies, explained, policy)),
         "allow": walk.map(|walk| allow(walk, explained, policy)),
+        "shadow": walk.map(|walk| shadows(walk, policy)),
+        "candidate": explained.candidate,
         "allowed": explained.passes(),
         "verdict": text::verdict(explained, policy),
         "rule": rule,
@@ -65,6 +67,22 @@ fn allow(walk: &Walk, explained: &Explained, policy: &Policy) -> Value {
         Granted::Anyone => Value::from("anyone"),
         Granted::Rules(allows) => steps(allows, explained, policy),
     }
+}
+
+fn shadows(walk: &Walk, policy: &Policy) -> Value {
+    let all = walk.shadows.iter().map(|watched| {
+        let rule = policy.rule(watched.step.rule);
+        let mut value = clause(&watched.step.clause);
+        if let Some(object) = value.as_object_mut() {
+            object.insert("rule".into(), Value::from(&*rule.name));
+            object.insert("source".into(), Value::from(rule.source.to_string()));
+            object.insert("scope".into(), Value::from(watched.step.scope.as_str()));
+            let would = watched.would.map(|kind| kind.as_str());
+            object.insert("would".into(), Value::from(would));
+        }
+        value
+    });
+    Value::Array(all.collect())
 }
 
 fn steps(steps: &[Step], explained: &Explained, policy: &Policy) -> Value {

@@ -81,6 +81,35 @@ fn text(told: &Value) -> String {
             word("/decision/rule/source")
         ));
     }
+    for shadow in told
+        .pointer("/shadow")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let word = |key| shadow.get(key).and_then(Value::as_str).unwrap_or_default();
+        lines.push(format!(
+            "  shadow {} would {}",
+            word("rule"),
+            would(word("decision"))
+        ));
+    }
+    if told.pointer("/candidate/decision").is_some() {
+        let mut parts = vec![
+            would(&word("/candidate/decision")).to_owned(),
+            word("/candidate/status"),
+            word("/candidate/reason"),
+        ];
+        let rule = word("/candidate/rule/name");
+        if !rule.is_empty() {
+            parts.push(format!("by {rule}"));
+        }
+        if told.pointer("/candidate/differs") == Some(&Value::from(false)) {
+            parts.push("(the same)".to_owned());
+        }
+        parts.retain(|part| !part.is_empty());
+        lines.push(format!("  candidate would {}", parts.join(" ")));
+    }
     lines.push(format!(
         "  site {}, route {}, generation {}",
         word("/site"),
@@ -107,6 +136,15 @@ fn text(told: &Value) -> String {
         let _never = writeln!(text, "{}", line.trim_end());
         text
     })
+}
+
+/// The kind of an answer as a verb.
+pub(super) fn would(decision: &str) -> &str {
+    match decision {
+        "challenge" => "ask to sign in",
+        "error" => "fail",
+        verb => verb,
+    }
 }
 
 fn rule(kind: &str, step: &Value, lines: &mut Vec<String>) {

@@ -174,6 +174,8 @@ struct Explained {
     site: Option<SitePart>,
     route: Option<RoutePart>,
     answer: answer::Answer,
+    /// What the candidate policy says, in words.
+    candidate: Option<String>,
 }
 
 /// The site that answers for the host.
@@ -280,7 +282,17 @@ impl<'l> Bench<'l> {
             Outcome::Malformed(_) | Outcome::Ambiguous => Place::default(),
         };
         let answer = answer::of(self, &question, outcome, place);
+        let candidate = self.snapshot.candidate.as_ref().map(|candidate| {
+            let outcome = simulate::live(&candidate.policy, &question.asked);
+            let told = text::ends(outcome, &question, &candidate.policy);
+            let now = simulate::live(&self.snapshot.policy, &question.asked);
+            let same = now.status(&self.snapshot.policy) == outcome.status(&candidate.policy)
+                && now.reason(&self.snapshot.policy) == outcome.reason(&candidate.policy);
+            let same = if same { "the same answer; " } else { "" };
+            format!("{same}{told} [{}]", candidate.file)
+        });
         Explained {
+            candidate,
             site: self.site_part(place, &question.asked),
             route: self.route_part(place, &question.asked),
             question,

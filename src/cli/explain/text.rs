@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use http::header::{CONTENT_TYPE, LINK, RETRY_AFTER, WWW_AUTHENTICATE};
 
-use super::Explained;
 use super::answer::Answer;
+use super::kept::would;
+use super::{Explained, Question};
 use crate::config::Paint;
 use crate::policy::explain::{Clause, Granted, Key, Outcome, Stage, Step, Walk};
 use crate::policy::simulate::{Caller, Outcome as Ends};
@@ -29,6 +30,9 @@ pub(super) fn of(explained: &Explained, policy: &Policy, paint: Paint) -> String
     let colour = if explained.passes() { GREEN } else { RED };
     page.field("verdict", &verdict(explained, policy), Some(colour));
     answer(&explained.answer, &mut page);
+    if let Some(told) = &explained.candidate {
+        page.field("candidate", told, Some(YELLOW));
+    }
     let unknown = explained.unknown();
     if !unknown.is_empty() {
         let text = format!(
@@ -46,7 +50,12 @@ pub(super) fn verdict(explained: &Explained, policy: &Policy) -> String {
     if explained.conflicts() {
         return "refused: two credentials of different people".to_owned();
     }
-    let decision = match explained.outcome {
+    ends(explained.outcome, &explained.question, policy)
+}
+
+/// The end of a request in a sentence.
+pub(super) fn ends(outcome: Ends, question: &Question, policy: &Policy) -> String {
+    let decision = match outcome {
         Ends::Malformed(error) => return format!("refused as malformed: {error}"),
         Ends::Ambiguous => {
             return "refused: upstreams may read this path in two ways, and rules differ on them"
@@ -66,8 +75,8 @@ pub(super) fn verdict(explained: &Explained, policy: &Policy) -> String {
                 Some(by) => format!("denied by {by}"),
                 None => "denied: no allow of the route matches".to_owned(),
             };
-            let seen = matches!(explained.outcome, Ends::Judged { verified: true, .. });
-            let known = matches!(explained.question.asked.caller, Caller::Known(_));
+            let seen = matches!(outcome, Ends::Judged { verified: true, .. });
+            let known = matches!(question.asked.caller, Caller::Known(_));
             if seen && !known && policy.refusal(id).status.hides() {
                 text.push_str("; the answer hides that some identity could pass");
             }
@@ -173,6 +182,22 @@ fn rules(walk: &Walk, explained: &Explained, policy: &Policy, page: &mut Page) {
                 page.line("  allow   nobody");
             }
         }
+    }
+    for watched in &walk.shadows {
+        let would = match watched.would {
+            Some(kind) => format!("would {}", would(kind.as_str())),
+            None => "would change nothing".to_owned(),
+        };
+        let kind = match watched.kind {
+            RuleKind::Deny => "deny",
+            RuleKind::Allow => "allow",
+        };
+        let info = policy.rule(watched.step.rule);
+        let scope = watched.step.scope.as_str();
+        let tail = format!("{kind}, {would}: {} ({scope}, {})", info.name, info.source);
+        let colour = watched.would.map(|_| YELLOW);
+        page.hanging("  shadow  ", &tail, colour);
+        clause(&watched.step.clause, 10, page);
     }
 }
 

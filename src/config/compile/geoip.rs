@@ -21,6 +21,15 @@ use crate::value::region::GeoFacts;
 #[derive(Debug, Clone, Default)]
 pub struct Opened(BTreeMap<PathBuf, (Stamp, Arc<Database>)>);
 
+impl Opened {
+    /// Keeps what another load has opened as well.
+    pub(crate) fn keep(&mut self, other: Self) {
+        for (path, opened) in other.0 {
+            self.0.entry(path).or_insert(opened);
+        }
+    }
+}
+
 /// What tells one version of a file from the next without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {

@@ -2,6 +2,7 @@
 
 pub mod access_log;
 pub mod answer;
+pub mod candidate;
 pub mod client;
 mod condition;
 pub mod denial;
@@ -70,6 +71,7 @@ pub(crate) fn snapshot(root: &Table, generation: u64, cx: &mut Context) -> Optio
             .and_then(|geoip| geoip.bool("log"))
             .unwrap_or(false),
         policy,
+        candidate: None,
         sites: compiled.sites,
         upstreams,
         access_logs,

@@ -5,7 +5,7 @@
 //! and an `allow` beside a `/**` route are reported by the compile step `site`; here they only fail closed.
 //!
 //! Codes: `duplicate-rule`, `duplicate-route`, `equal-lenient-routes`, `bad-reason`, `empty-allow`, `user-without-auth`,
-//! `spoofable`, and those of `condition`.
+//! `spoofable`, `only-shadows`, and those of `condition`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,9 +15,14 @@ use super::denial;
 use super::value::{host, pattern};
 use crate::config::node::{Entry, Node, Span, Table, Value};
 use crate::config::{Context, Diagnostic};
-use crate::policy::draft::{Allow, Deny, Draft, Grant, PathReading, Route, SignIn, Site};
+use crate::policy::draft::{
+    Allow, Deny, Draft, Effect, Grant, PathReading, Route, Shadow, SignIn, Site,
+};
 use crate::policy::pattern::{Pattern, Shape};
-use crate::policy::{Policy, Refusal, RefusalId, RefusalStatus, RuleId, RuleInfo, RuleKind};
+use crate::policy::{
+    Mode, Place, Policy, Refusal, RefusalId, RefusalStatus, RouteId, RuleId, RuleInfo, RuleKind,
+    SiteId,
+};
 use crate::value::reason::Reason;
 use crate::value::region::GeoFacts;
 
@@ -32,6 +37,7 @@ pub(crate) fn draft(root: &Table, provides: GeoFacts, cx: &mut Context) -> Draft
         root,
         terms: Terms::compile(root, provides, cx),
         rules: Vec::new(),
+        shadows: Vec::new(),
         refusals: vec![Refusal::default()],
         known: HashMap::from_iter([(Refusal::default(), FORBIDDEN)]),
     };
@@ -40,10 +46,12 @@ pub(crate) fn draft(root: &Table, provides: GeoFacts, cx: &mut Context) -> Draft
         sources: most_sources(root),
     };
     let mut names = Names::default();
-    let denies = book.denies(root, &everywhere, &mut names, cx);
+    let denies = book.denies(root, Place::default(), &everywhere, &mut names, cx);
+    let numbers = (0..).map(SiteId);
     let sites = root
         .tables("site")
-        .map(|site| book.site(site, cx))
+        .zip(numbers)
+        .map(|(site, id)| book.site(site, id, cx))
         .collect();
     Draft {
         rules: book.rules,
@@ -52,6 +60,7 @@ pub(crate) fn draft(root: &Table, provides: GeoFacts, cx: &mut Context) -> Draft
         sites,
         addresses: book.terms.sets,
         roles: book.terms.roles,
+        shadows: book.shadows,
     }
 }
 
@@ -60,6 +69,7 @@ struct Book<'t> {
     root: &'t Table,
     terms: Terms<'t>,
     rules: Vec<RuleInfo>,
+    shadows: Vec<Shadow>,
     /// INVARIANT: the first is the default, [`FORBIDDEN`].
     refusals: Vec<Refusal>,
     /// The numbers of refusals that were met.
@@ -89,7 +99,7 @@ fn most_sources(root: &Table) -> usize {
 }
 
 impl Book<'_> {
-    fn site(&mut self, table: &Table, cx: &mut Context) -> Site {
+    fn site(&mut self, table: &Table, id: SiteId, cx: &mut Context) -> Site {
         let mut hosts = Vec::new();
         for node in table.many("host") {
             let Some(text) = node.as_str() else { continue };
@@ -101,21 +111,27 @@ impl Book<'_> {
             sources: table.many("identity").count(),
         };
         let mut names = Names::default();
-        let denies = self.denies(table, &scope, &mut names, cx);
+        let mut place = Place {
+            site: Some(id),
+            route: None,
+        };
+        let denies = self.denies(table, place, &scope, &mut names, cx);
         let mut routes: Vec<Route> = Vec::new();
         let mut written = Written::default();
-        for route in table.tables("route") {
-            let compiled = self.route(route, &scope, &mut names, cx);
+        for (route, number) in table.tables("route").zip((0..).map(RouteId)) {
+            place.route = Some(number);
+            let compiled = self.route(route, place, &scope, &mut names, cx);
             if let (Some(read), Some(node)) = (&compiled.pattern, route.get("path")) {
                 compare(read, node.span, &mut written, cx);
             }
             routes.push(compiled);
         }
         if let Some(allow) = table.entry("allow") {
+            place.route = u32::try_from(routes.len()).ok().map(RouteId);
             routes.push(Route {
                 pattern: Pattern::read("/**").ok(),
                 denies: Vec::new(),
-                grant: self.grant(allow, "/**", &scope, &mut names, cx),
+                grant: self.grant(allow, "/**", place, &scope, &mut names, cx),
                 otherwise: FORBIDDEN,
             });
         }
@@ -149,6 +165,7 @@ impl Book<'_> {
     fn route(
         &mut self,
         table: &Table,
+        place: Place,
         scope: &Scope,
         names: &mut Names,
         cx: &mut Context,
@@ -158,10 +175,10 @@ impl Book<'_> {
         let pattern = path
             .filter(|node| node.as_str().is_some())
             .and_then(|node| pattern(written, node.span, cx));
-        let denies = self.denies(table, scope, names, cx);
+        let denies = self.denies(table, place, scope, names, cx);
         let own_answer = table.get("redirect").is_some() || table.get("respond").is_some();
         let grant = match table.entry("allow") {
-            Some(allow) => self.grant(allow, written, scope, names, cx),
+            Some(allow) => self.grant(allow, written, place, scope, names, cx),
             None if own_answer => Grant::Anyone,
             // Refused where routes are compiled; closed in any case.
             None => Grant::Rules(Vec::new()),
@@ -181,6 +198,7 @@ impl Book<'_> {
     fn denies(
         &mut self,
         table: &Table,
+        place: Place,
         scope: &Scope,
         names: &mut Names,
         cx: &mut Context,
@@ -197,10 +215,17 @@ impl Book<'_> {
                 Some((node, name)) => claim_name(name, node.span, names, cx),
                 None => Arc::from(format!("{}deny#{number}", scope.name)),
             };
-            if deny.bool("shadow") == Some(true) {
+            let mode = mode(deny);
+            let rule = self.rule(name, RuleKind::Deny, mode, deny.span, cx);
+            if mode == Mode::Shadow {
+                self.shadows.push(Shadow {
+                    place,
+                    rule,
+                    effect: Effect::Deny(refusal),
+                    condition,
+                });
                 continue;
             }
-            let rule = self.rule(name, RuleKind::Deny, deny.span, cx);
             denies.push(Deny {
                 rule,
                 refusal,
@@ -214,6 +239,7 @@ impl Book<'_> {
         &mut self,
         allow: &Entry,
         path: &str,
+        place: Place,
         scope: &Scope,
         names: &mut Names,
         cx: &mut Context,
@@ -229,7 +255,7 @@ impl Book<'_> {
             );
             cx.say(finding.help("write `allow = \"anyone\"`, or a table of conditions"));
         }
-        let mut allows = Vec::new();
+        let (mut allows, mut shadows) = (Vec::new(), 0);
         for (number, table) in (1..).zip(allow.node.many().filter_map(Node::as_table)) {
             let condition = self.terms.condition(table, Stands::Allow, cx);
             user_without_auth(table, scope, cx);
@@ -241,19 +267,44 @@ impl Book<'_> {
                 Some((node, name)) => claim_name(name, node.span, names, cx),
                 None => Arc::from(format!("{}{path}#{number}", scope.name)),
             };
-            if table.bool("shadow") == Some(true) {
+            let mode = mode(table);
+            let rule = self.rule(name, RuleKind::Allow, mode, table.span, cx);
+            if mode == Mode::Shadow {
+                shadows += 1;
+                self.shadows.push(Shadow {
+                    place,
+                    rule,
+                    effect: Effect::Allow,
+                    condition,
+                });
                 continue;
             }
-            let rule = self.rule(name, RuleKind::Allow, table.span, cx);
             allows.push(Allow { rule, condition });
+        }
+        if allows.is_empty() && shadows > 0 {
+            let message = "every entry of this `allow` is a shadow, so nobody passes";
+            let finding = Diagnostic::error("only-shadows", allow.key_span, message);
+            cx.say(finding.help("write who may pass today beside them, or `allow = \"anyone\"`"));
         }
         Grant::Rules(allows)
     }
 
-    fn rule(&mut self, name: Arc<str>, kind: RuleKind, at: Span, cx: &Context) -> RuleId {
+    fn rule(
+        &mut self,
+        name: Arc<str>,
+        kind: RuleKind,
+        mode: Mode,
+        at: Span,
+        cx: &Context,
+    ) -> RuleId {
         let id = RuleId(u32::try_from(self.rules.len()).unwrap_or(u32::MAX));
         let source = cx.source(at);
-        self.rules.push(RuleInfo { name, source, kind });
+        self.rules.push(RuleInfo {
+            name,
+            source,
+            kind,
+            mode,
+        });
         id
     }
 
@@ -292,6 +343,14 @@ impl Book<'_> {
         self.known.insert(refusal.clone(), id);
         self.refusals.push(refusal);
         id
+    }
+}
+
+/// `shadow` of a rule.
+fn mode(table: &Table) -> Mode {
+    match table.bool("shadow") {
+        Some(true) => Mode::Shadow,
+        Some(false) | None => Mode::Enforced,
     }
 }
 

@@ -94,8 +94,7 @@ const SHADOW: Key = Key::optional(
     "shadow",
     Kind::Boolean,
     "judge, log and count, and change nothing",
-)
-.not_yet("shadow rules");
+);
 
 const ANONYMIZERS: &[Word] = &[
     Word::new("vpn"),

@@ -95,8 +95,7 @@ pub static ROOT: Section = Section {
             "shadow",
             Kind::Table(&SHADOW),
             "a second policy beside the live one",
-        )
-        .not_yet("shadow rules"),
+        ),
         Key::optional(
             "test",
             Kind::Tables(&GLOBAL_TEST),
@@ -396,7 +395,11 @@ static SHADOW: Section = Section {
     id: "shadow",
     title: "[shadow]",
     about: "A second policy that is judged and counted, and changes nothing.",
-    groups: &[&[Key::optional("candidate", Kind::File, "its file")]],
+    groups: &[&[Key::optional(
+        "candidate",
+        Kind::File,
+        "a whole configuration, whose rules are judged beside the live ones",
+    )]],
 };
 
 static REDIS: Section = Section {

@@ -149,6 +149,21 @@ fn outcome(record: &Record, out: &mut Vec<u8>) {
             out.push(b'}');
         });
     }
+    if let Some(second) = &record.candidate {
+        key(out, "policy.candidate");
+        out.extend_from_slice(b"{\"decision\":");
+        string(out, second.decided.as_str().as_bytes());
+        if let Some(status) = second.status {
+            integer(out, "status", status);
+        }
+        if let Some(reason) = &second.reason {
+            text(out, "reason", reason.as_str().as_bytes());
+        }
+        if let Some(rule) = &second.rule {
+            text(out, "rule", rule.name.as_bytes());
+        }
+        out.push(b'}');
+    }
 }
 
 fn person(record: &Record, out: &mut Vec<u8>) {

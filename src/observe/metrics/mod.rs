@@ -7,10 +7,12 @@
 //! Label values are bounded: sites, rules and upstreams come from configuration (those ever loaded and asked by a request),
 //! methods and status codes outside the known ones are counted together. Nothing that a client sends becomes a label.
 //!
+//! - `change`: what shadow rules and the candidate policy would have changed.
 //! - `counter`: counters and histograms.
 //! - [`text`]: the exposition format.
 //! - `page`: what a worker's block looks like in it.
 
+mod change;
 mod counter;
 mod page;
 #[cfg(test)]
@@ -25,6 +27,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use foldhash::fast::FixedState;
 use http::Method;
 use jiff::Timestamp;
+
+pub use self::change::{By, Change, Changed};
 
 use self::counter::{Counter, Histogram};
 use crate::observe::record::{AnsweredBy, Decided, Record};
@@ -87,6 +91,7 @@ struct Series {
     sites: BTreeMap<Arc<str>, Arc<SiteBlock>>,
     upstreams: BTreeMap<Arc<str>, Arc<UpstreamBlock>>,
     decisions: BTreeMap<Labels, Arc<Counter>>,
+    changes: BTreeMap<Change, Changed>,
 }
 
 /// One site's counters.
@@ -279,6 +284,9 @@ impl WorkerMetrics {
         for (rule, decided) in &record.shadow {
             self.by_name(record, Some(rule), *decided, "", SHADOW)
                 .add(1);
+        }
+        if !record.shadow.is_empty() || record.candidate.is_some() {
+            self.count_changes(record);
         }
         let Some(decided) = record.decision else {
             return;

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use super::counter::{BOUNDS, Counter, Sum};
 use super::text::{Kind, Page};
 use super::{
-    Block, CLASSES, CLOSED, CODE_LIST, Codes, Labels, METHODS, Metrics, SOURCES, UPSTREAM_ERRORS,
-    lock,
+    Block, By, CLASSES, CLOSED, CODE_LIST, Codes, Labels, METHODS, Metrics, SOURCES,
+    UPSTREAM_ERRORS, lock,
 };
 
 /// One site, all workers together.
@@ -49,9 +49,31 @@ impl Metrics {
         }
         requests(&total, page);
         decisions(&total, page);
+        self.candidate(page);
         upstreams(&total, page);
         connections(&workers, page);
         self.reloads(page);
+    }
+
+    fn candidate(&self, page: &mut Page) {
+        let name = "portcullis_policy_candidate_changes_total";
+        let help = "Requests that the candidate policy would have answered otherwise, by both rules and decisions.";
+        page.family(name, Kind::Counter, help);
+        let mut changes = self.changes();
+        changes.sort();
+        for (change, changed) in changes
+            .iter()
+            .filter(|(change, _)| change.by == By::Candidate)
+        {
+            let labels = [
+                ("site", &*change.site),
+                ("rule", &*change.rule),
+                ("decision", change.decision),
+                ("candidate_rule", &*change.new_rule),
+                ("candidate_decision", change.new_decision),
+            ];
+            page.sample(name, &labels, changed.count);
+        }
     }
 
     fn reloads(&self, page: &mut Page) {

@@ -9,10 +9,13 @@ use proptest::sample::{select, subsequence};
 
 use super::properties::{Written, asked, deny, told};
 use super::{oracle, properties, read};
+use crate::policy::explain::Stage;
 use crate::policy::facts::{Scheme, TlsFacts, TlsVersion};
 use crate::policy::index::{SCAN_MAX, SHORT_MAX};
 use crate::policy::simulate::{Asked, Caller};
-use crate::policy::{Ambiguous, Credential, Decision, Facts, First, Identity, Place, Policy};
+use crate::policy::{
+    Ambiguous, Credential, Decision, Facts, First, Identity, Place, Policy, Shadowed,
+};
 use crate::value::country::{Continent, Country};
 use crate::value::path::Target;
 use crate::value::region::{GeoFacts, Region};
@@ -189,7 +192,45 @@ fn policy_text() -> impl Strategy<Value = Written> {
         list(alike_deny),
         list(alike_allow),
     );
-    prop_oneof![many.prop_map(of_lists), one.prop_map(of_lists),]
+    // Shadow rules alone but for one deny and one allow: their lists are as long as those of others.
+    let shadows = (
+        any::<bool>(),
+        list(long_deny),
+        list(long_deny),
+        list(long_deny),
+        list(long_allow),
+    );
+    let shadows = shadows.prop_map(|(identity, global, site, route, allows)| {
+        let deny = |rules: Vec<String>| -> Vec<String> {
+            let rules = rules.into_iter().enumerate();
+            let shadow = |(at, rule): (usize, String)| {
+                if at == 0 || rule.contains("shadow") {
+                    rule
+                } else {
+                    format!("{rule}\nshadow = true")
+                }
+            };
+            rules.map(shadow).collect()
+        };
+        let allow = |(at, rule): (usize, String)| {
+            if at == 0 || rule.contains("shadow") {
+                rule
+            } else {
+                rule.replacen('{', "{ shadow = true,", 1)
+            }
+        };
+        let allows = allows.into_iter().enumerate().map(allow).collect();
+        of_lists((identity, deny(global), deny(site), deny(route), allows))
+    });
+    prop_oneof![many.prop_map(of_lists), one.prop_map(of_lists), shadows]
+}
+
+/// Shadow allows alone are refused at load.
+fn enforced(mut allows: Vec<String>) -> Vec<String> {
+    if !allows.is_empty() && allows.iter().all(|allow| allow.contains("shadow")) {
+        allows.push("{ user = \"nobody\" }".to_owned());
+    }
+    allows
 }
 
 fn of_lists(
@@ -205,7 +246,10 @@ fn of_lists(
         identity,
         global,
         site,
-        routes: vec![("/**", route, allows.clone()), ("/s1/**", vec![], allows)],
+        routes: vec![
+            ("/**", route, enforced(allows.clone())),
+            ("/s1/**", vec![], enforced(allows)),
+        ],
     }
 }
 
@@ -283,7 +327,7 @@ fn request() -> impl Strategy<Value = Request> {
         )
 }
 
-type Judged = Result<(Place, First, Option<Decision>, bool), Ambiguous>;
+type Judged = Result<(Place, First, Option<Decision>, bool, Vec<Shadowed>), Ambiguous>;
 
 /// Everything that the engine says, by the doors that the gate uses, and whether a region was looked up.
 fn judge(policy: &Policy, request: &Request) -> Judged {
@@ -321,7 +365,15 @@ fn judge(policy: &Policy, request: &Request) -> Judged {
         }
     };
     let second = (first == First::SignIn).then(|| policy.second(&facts, place, Credential::Absent));
-    Ok((place, first, second, looked.get()))
+    let looked = looked.get();
+    let shadowed = match (first, second) {
+        (First::Decided(live), _) => policy.shadowed(&facts, place, Stage::Unseen, live),
+        (First::SignIn, Some(live)) => {
+            policy.shadowed(&facts, place, Stage::Seen(Credential::Absent), live)
+        }
+        (First::SignIn, None) => panic!("it was judged again"),
+    };
+    Ok((place, first, second, looked, shadowed.to_vec()))
 }
 
 fn both(written: &Written) -> (Policy, Policy) {
@@ -357,7 +409,9 @@ proptest! {
         for request in &requests {
             let (got, want) = (judge(&indexed, request), judge(&plain, request));
             let same = match (&got, &want) {
-                (Ok(got), Ok(want)) => (got.0, got.1, got.2) == (want.0, want.1, want.2),
+                (Ok(got), Ok(want)) => {
+                    (got.0, got.1, got.2, &got.4) == (want.0, want.1, want.2, &want.4)
+                }
                 (Err(_), Err(_)) => true,
                 (Ok(_), Err(_)) | (Err(_), Ok(_)) => false,
             };

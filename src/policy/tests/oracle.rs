@@ -62,6 +62,14 @@ struct Oracle<'a> {
 
 /// What the written policy says of a request to its only site.
 pub(super) fn decide(root: &Table, asked: &Asked) -> Answer {
+    decide_with(root, asked, None)
+}
+
+/// The same, if the shadow rule of this name were enforced.
+pub(super) fn decide_with(root: &Table, asked: &Asked, enforced: Option<&str>) -> Answer {
+    let counts = |rule: &&Table| {
+        rule.bool("shadow") != Some(true) || (enforced.is_some() && rule.str("name") == enforced)
+    };
     let oracle = Oracle { root, asked };
     let site = root.tables("site").next().expect("a site");
     let routes = site
@@ -73,14 +81,18 @@ pub(super) fn decide(root: &Table, asked: &Asked) -> Answer {
         .into_iter()
         .flatten()
         .flat_map(|part| part.tables("deny"))
+        .filter(counts)
         .collect();
     let allows: Option<Vec<&Table>> =
         route
             .and_then(|route| route.get("allow"))
             .and_then(|allow| {
-                allow
-                    .as_list()
-                    .map(|list| list.iter().filter_map(Node::as_table).collect())
+                allow.as_list().map(|list| {
+                    list.iter()
+                        .filter_map(Node::as_table)
+                        .filter(counts)
+                        .collect()
+                })
             });
     let judge = |who: Who<'_>, kind: bool| -> (Vec<Three>, Three) {
         let hits = denies
@@ -147,7 +159,7 @@ impl Oracle<'_> {
         let keys = table
             .entries
             .iter()
-            .filter(|entry| !matches!(&*entry.key, "name" | "status" | "unless"));
+            .filter(|entry| !matches!(&*entry.key, "name" | "status" | "unless" | "shadow"));
         let positive = conj(keys.map(|entry| self.key(&entry.key, &entry.node, who, failed)));
         let excepted = disj(
             table

@@ -13,7 +13,7 @@ use crate::policy::evaluate::Matched;
 use crate::policy::explain::{Clause, Granted, Outcome as Says, Stage, Walk};
 use crate::policy::facts::Scheme;
 use crate::policy::simulate::{self, Asked, Caller, Outcome};
-use crate::policy::{First, Policy, RuleId, Verdict};
+use crate::policy::{First, Kind, Mode, Policy, RuleId, Verdict};
 use crate::value::principal::Principal;
 use crate::value::region::{Anonymizers, GeoFacts, Region};
 
@@ -317,6 +317,37 @@ fn adds_up(clause: &Clause) -> bool {
         }
 }
 
+/// A policy with shadow rules among the others.
+fn watching() -> impl Strategy<Value = Written> {
+    let more = (deny(), deny(), allow(), deny(), allow());
+    (written(), more, 0usize..4).prop_map(|(mut written, (a, b, c, d, e), at)| {
+        written.global.insert(0, format!("{a}\nshadow = true"));
+        written.site.push(format!("{b}\nshadow = true"));
+        let routes = written.routes.len();
+        let (_, denies, allows) = &mut written.routes[at % routes];
+        denies.insert(0, format!("{d}\nshadow = true"));
+        for (number, allow) in [c, e].iter().enumerate() {
+            // A shadow beside `"anyone"` could not be written.
+            if !allows.is_empty() {
+                let rest = allow.strip_prefix('{').unwrap();
+                let named = format!("{{ name = \"s{number}\", shadow = true, {rest}");
+                allows.insert(number, named);
+            }
+        }
+        written
+    })
+}
+
+/// A status in the words of the log.
+fn kind(status: u16) -> Kind {
+    match status {
+        200 => Kind::Allow,
+        401 => Kind::Challenge,
+        503 => Kind::Error,
+        _ => Kind::Deny,
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 400, ..Default::default() })]
 
@@ -325,6 +356,42 @@ proptest! {
         let (root, policy) = written.policy();
         for asked in &asked {
             prop_assert_eq!(told(&policy, asked), oracle::decide(&root, asked), "{:?}\n{}", asked, written.text());
+        }
+    }
+
+    #[test]
+    fn a_shadow_rule_changes_nothing_and_tells_what_it_would(
+        written in watching(),
+        asked in proptest::collection::vec(asked(), 8),
+    ) {
+        let (root, policy) = written.policy();
+        let plain = written.policy().1.plain();
+        for asked in &asked {
+            let live = told(&policy, asked);
+            prop_assert_eq!(&live, &oracle::decide(&root, asked), "{:?}\n{}", asked, written.text());
+            let looked_at = live.2;
+            let mut wanted = Vec::new();
+            for rule in policy.rules().iter().filter(|rule| rule.mode == Mode::Shadow) {
+                let (status, _, looked) = oracle::decide_with(&root, asked, Some(&rule.name));
+                // Where nobody was asked to sign in, who asks is not known.
+                let would = if looked && !looked_at { Kind::Challenge } else { kind(status) };
+                if would != kind(live.0) {
+                    wanted.push((rule.name.to_string(), would));
+                }
+            }
+            let found = |policy: &Policy| {
+                let (_, walk) = simulate::explain(policy, asked);
+                let walked: Vec<_> = walk.unwrap().shadows.iter()
+                    .filter_map(|watched| Some((policy.rule(watched.step.rule).name.to_string(), watched.would?)))
+                    .collect();
+                let told: Vec<_> = simulate::shadowed(policy, asked).iter()
+                    .map(|shadowed| (policy.rule(shadowed.rule).name.to_string(), shadowed.would))
+                    .collect();
+                (told, walked)
+            };
+            let want = (wanted.clone(), wanted);
+            prop_assert_eq!(&found(&policy), &want, "{:?}\n{}", asked, written.text());
+            prop_assert_eq!(&found(&plain), &want, "{:?}\n{}", asked, written.text());
         }
     }
 
