@@ -8,6 +8,7 @@ pub mod hash_password;
 pub mod healthcheck;
 pub mod init;
 pub mod later;
+pub mod maintenance;
 pub mod reload;
 pub mod run;
 pub mod schema;
@@ -77,6 +78,8 @@ enum Verb {
     Status(status::AdminArgs),
     /// Have a running instance load its configuration anew
     Reload(status::AdminArgs),
+    /// Close or open a site of a running instance
+    Maintenance(maintenance::MaintenanceArgs),
     /// Exit with 0 while a running instance serves, else with 1
     Healthcheck(status::AdminArgs),
     /// Hash a password or make an API key
@@ -115,6 +118,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Verb::Completions(args) => completions::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Reload(args) => reload::run(&args),
+        Verb::Maintenance(args) => maintenance::run(&args),
         Verb::Healthcheck(args) => healthcheck::run(&args),
         Verb::HashPassword(args) => hash_password::run(&args),
         Verb::Audit(_) => later::run("audit"),

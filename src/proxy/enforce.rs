@@ -59,6 +59,40 @@ pub struct Judged {
     pub person: Option<Person>,
     /// `WWW-Authenticate`, where the caller is asked to sign in.
     pub challenges: Vec<HeaderValue>,
+    /// What is known where nobody is.
+    pub unknown: Unknown,
+}
+
+/// Why nobody is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// There is nobody, or nobody was looked for.
+    Anonymous,
+    /// Only a failed source could tell.
+    Failed,
+}
+
+impl Judged {
+    /// A conclusion for which nobody was looked for.
+    #[must_use]
+    pub const fn unseen(decision: Decision) -> Self {
+        Self {
+            decision,
+            person: None,
+            challenges: Vec::new(),
+            unknown: Unknown::Anonymous,
+        }
+    }
+
+    /// Who asks.
+    #[must_use]
+    pub const fn identity(&self) -> Identity<'_> {
+        match (&self.person, self.unknown) {
+            (Some(person), _) => Identity::Known(person),
+            (None, Unknown::Anonymous) => Identity::Anonymous,
+            (None, Unknown::Failed) => Identity::Failed,
+        }
+    }
 }
 
 impl Case<'_> {
@@ -68,12 +102,16 @@ impl Case<'_> {
         self.snapshot.sites.get(self.place.site?.0 as usize)
     }
 
+    /// Whether anybody can be known here.
+    #[must_use]
+    pub fn signs_in(&self) -> bool {
+        let site = self.place.site;
+        site.is_some_and(|site| self.snapshot.policy.signs_in(site))
+    }
+
     /// Judges with identity open: what is certain whoever asks.
     pub fn first(&self, method: &Method, record: &mut Record) -> First {
-        let signs_in = self
-            .place
-            .site
-            .is_some_and(|site| self.snapshot.policy.signs_in(site));
+        let signs_in = self.signs_in();
         let lookup = |address| self.snapshot.geo.region(address, self.now);
         let facts = self.facts(
             method,
@@ -135,10 +173,18 @@ impl Case<'_> {
         } else {
             Vec::new()
         };
+        let unknown = match presented {
+            Presented::Failed { .. } => Unknown::Failed,
+            Presented::None
+            | Presented::Valid(_)
+            | Presented::Invalid { .. }
+            | Presented::Conflict => Unknown::Anonymous,
+        };
         Ok(Judged {
             decision,
             person,
             challenges,
+            unknown,
         })
     }
 
@@ -148,7 +194,7 @@ impl Case<'_> {
         self.snapshot.geo.region(self.client, self.now)
     }
 
-    fn facts<'f>(
+    pub(super) fn facts<'f>(
         &'f self,
         method: &'f Method,
         identity: Identity<'f>,
@@ -171,7 +217,7 @@ impl Case<'_> {
         }
     }
 
-    fn note_region(&self, facts: &Facts<'_>, record: &mut Record) {
+    pub(super) fn note_region(&self, facts: &Facts<'_>, record: &mut Record) {
         if record.region.is_some() {
             return;
         }

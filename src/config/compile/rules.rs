@@ -11,11 +11,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::condition::{Stands, Terms, is_condition};
-use super::denial;
 use super::value::{host, pattern};
+use super::{denial, limit};
 use crate::config::node::{Entry, Node, Span, Table, Value};
 use crate::config::{Context, Diagnostic};
+use crate::policy::condition::Condition;
 use crate::policy::draft::{Allow, Deny, Draft, Grant, PathReading, Route, SignIn, Site};
+use crate::policy::limit::{Limit, LimitId};
 use crate::policy::pattern::{Pattern, Shape};
 use crate::policy::{Policy, Refusal, RefusalId, RefusalStatus, RuleId, RuleInfo, RuleKind};
 use crate::value::reason::Reason;
@@ -33,6 +35,7 @@ pub(crate) fn draft(root: &Table, provides: GeoFacts, cx: &mut Context) -> Draft
         terms: Terms::compile(root, provides, cx),
         rules: Vec::new(),
         refusals: vec![Refusal::default()],
+        limits: Vec::new(),
         known: HashMap::from_iter([(Refusal::default(), FORBIDDEN)]),
     };
     let everywhere = Scope {
@@ -41,6 +44,7 @@ pub(crate) fn draft(root: &Table, provides: GeoFacts, cx: &mut Context) -> Draft
     };
     let mut names = Names::default();
     let denies = book.denies(root, &everywhere, &mut names, cx);
+    let limited = book.limits(root, &everywhere, &mut names, cx);
     let sites = root
         .tables("site")
         .map(|site| book.site(site, cx))
@@ -49,6 +53,8 @@ pub(crate) fn draft(root: &Table, provides: GeoFacts, cx: &mut Context) -> Draft
         rules: book.rules,
         refusals: book.refusals,
         denies,
+        limits: book.limits,
+        limited,
         sites,
         addresses: book.terms.sets,
         roles: book.terms.roles,
@@ -62,6 +68,7 @@ struct Book<'t> {
     rules: Vec<RuleInfo>,
     /// INVARIANT: the first is the default, [`FORBIDDEN`].
     refusals: Vec<Refusal>,
+    limits: Vec<Limit>,
     /// The numbers of refusals that were met.
     known: HashMap<Refusal, RefusalId, foldhash::fast::RandomState>,
 }
@@ -102,6 +109,7 @@ impl Book<'_> {
         };
         let mut names = Names::default();
         let denies = self.denies(table, &scope, &mut names, cx);
+        let limited = self.limits(table, &scope, &mut names, cx);
         let mut routes: Vec<Route> = Vec::new();
         let mut written = Written::default();
         for route in table.tables("route") {
@@ -115,6 +123,7 @@ impl Book<'_> {
             routes.push(Route {
                 pattern: Pattern::read("/**").ok(),
                 denies: Vec::new(),
+                limited: Vec::new(),
                 grant: self.grant(allow, "/**", &scope, &mut names, cx),
                 otherwise: FORBIDDEN,
             });
@@ -127,6 +136,11 @@ impl Book<'_> {
                 Some(_) | None => PathReading::Lenient,
             },
             denies,
+            limited,
+            maintained: match table.table("maintenance") {
+                Some(table) => self.terms.condition(table, Stands::Maintenance, cx),
+                None => Condition::default(),
+            },
             routes,
         }
     }
@@ -159,6 +173,7 @@ impl Book<'_> {
             .filter(|node| node.as_str().is_some())
             .and_then(|node| pattern(written, node.span, cx));
         let denies = self.denies(table, scope, names, cx);
+        let limited = self.limits(table, scope, names, cx);
         let own_answer = table.get("redirect").is_some() || table.get("respond").is_some();
         let grant = match table.entry("allow") {
             Some(allow) => self.grant(allow, written, scope, names, cx),
@@ -173,6 +188,7 @@ impl Book<'_> {
         Route {
             pattern,
             denies,
+            limited,
             grant,
             otherwise,
         }
@@ -208,6 +224,36 @@ impl Book<'_> {
             });
         }
         denies
+    }
+
+    fn limits(
+        &mut self,
+        table: &Table,
+        scope: &Scope,
+        names: &mut Names,
+        cx: &mut Context,
+    ) -> Vec<LimitId> {
+        let mut limited = Vec::new();
+        for table in table.tables("limit") {
+            let Some(node) = table.get("name") else {
+                continue;
+            };
+            let name = claim_name(node.as_str().unwrap_or_default(), node.span, names, cx);
+            let standing = limit::Standing {
+                scope: &scope.name,
+                name,
+                sources: scope.sources,
+            };
+            user_without_auth(table, scope, cx);
+            let terms = &mut self.terms;
+            if let Some(limit) = limit::compile(self.root, table, standing, terms, cx) {
+                limited.push(LimitId(
+                    u32::try_from(self.limits.len()).unwrap_or(u32::MAX),
+                ));
+                self.limits.push(limit);
+            }
+        }
+        limited
     }
 
     fn grant(

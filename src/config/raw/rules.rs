@@ -97,6 +97,10 @@ const SHADOW: Key = Key::optional(
 )
 .not_yet("shadow rules");
 
+/// Of a limit.
+const LIMIT_SHADOW: Key =
+    Key::optional("shadow", Kind::Boolean, "count and log, and answer nothing");
+
 const ANONYMIZERS: &[Word] = &[
     Word::new("vpn"),
     Word::new("tor"),
@@ -291,7 +295,7 @@ pub(super) static LIMIT: Section = Section {
             ),
         ],
         CONDITIONS,
-        &[UNLESS, SHADOW],
+        &[UNLESS, LIMIT_SHADOW],
     ],
 };
 
