@@ -8,6 +8,8 @@
 //! | `GET /status` | 200 and an object: version, generation, uptime, connections, listeners |
 //! | `GET /shadow` | 200 and an object: what shadow rules and the candidate policy would have changed |
 //! | `GET /explain/<request-id>` | 200 and an object: what the request was judged by; 404 where it is not kept any more |
+//! | `GET /maintenance` | 200 and an object: how each site stands |
+//! | `POST /maintenance/<site>/<on\|off\|auto>` | the same of one site, switched; 404 where there is no such site |
 //! | `POST /reload` | 200 `{"generation":n}`, or 422 `{"report":[…],"text":"…"}` and nothing has changed |
 //! | `POST /drain?upstream=…&endpoint=…` | 200 and an object: the endpoint gets no new requests, `usable` others are left |
 //! | `POST /undrain?…` | 200; it gets requests again |
@@ -19,12 +21,14 @@
 //! - [`doors`]: socket and address, bound through reloads.
 //! - `guard`: who may ask for what.
 //! - [`shadow`]: what would have changed.
+//! - `maintenance`: closing and opening sites.
 //! - `page`: what `/metrics` says.
 //! - [`client`]: the other end.
 
 pub mod client;
 pub mod doors;
 mod guard;
+mod maintenance;
 mod page;
 pub mod shadow;
 
@@ -97,7 +101,12 @@ async fn route(
 ) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     let id = path.strip_prefix(EXPLAIN);
-    let known = id.map_or(path, |_| EXPLAIN);
+    let switched = path.strip_prefix(MAINTENANCE);
+    let known = match (id, switched) {
+        (Some(_), _) => EXPLAIN,
+        (None, Some(_)) => MAINTENANCE,
+        (None, None) => path,
+    };
     let Some((_, method)) = ROUTES.iter().find(|(route, _)| *route == known) else {
         return say(StatusCode::NOT_FOUND, &json!({ "error": "not_found" }));
     };
@@ -112,7 +121,11 @@ async fn route(
     if let Some(id) = id {
         return explain(id, view).await;
     }
+    if let Some(wanted) = switched {
+        return maintenance::switch(wanted, snapshot);
+    }
     match path {
+        "/maintenance" => say(StatusCode::OK, &maintenance::tell(&snapshot.sites)),
         "/livez" => say(StatusCode::OK, &json!({ "status": "ok" })),
         "/readyz" if view.draining.load(Ordering::Relaxed) => say(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -284,9 +297,11 @@ fn whole(status: StatusCode, kind: &'static str, body: String) -> Response<Full<
 }
 
 /// What is answered, and to which method.
-const ROUTES: [(&str, Method); 10] = [
+const ROUTES: [(&str, Method); 12] = [
     ("/shadow", Method::GET),
     (EXPLAIN, Method::GET),
+    (MAINTENANCE, Method::POST),
+    ("/maintenance", Method::GET),
     ("/livez", Method::GET),
     ("/readyz", Method::GET),
     ("/metrics", Method::GET),
@@ -299,6 +314,8 @@ const ROUTES: [(&str, Method); 10] = [
 
 /// What stands before a request id.
 const EXPLAIN: &str = "/explain/";
+/// What stands before a site and how it is to be switched.
+const MAINTENANCE: &str = "/maintenance/";
 
 /// The default socket where its folder is missing.
 pub const LOCAL_SOCKET: &str = "portcullis-admin.sock";

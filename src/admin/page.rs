@@ -39,6 +39,8 @@ pub(super) fn write(view: &View, snapshot: &Snapshot, now: Timestamp) -> String 
     logs(view, &mut page);
     databases(snapshot, now, &mut page);
     certificates(snapshot, &mut page);
+    limits(snapshot, &mut page);
+    closed(snapshot, now, &mut page);
     process(view, &mut page);
     page.finish()
 }
@@ -137,6 +139,25 @@ fn databases(snapshot: &Snapshot, now: Timestamp, page: &mut Page) {
     page.family(name, Kind::Gauge, "Since a database was built.");
     for (database, age) in ages {
         page.sample(name, &[("database", database)], age);
+    }
+}
+
+fn limits(snapshot: &Snapshot, page: &mut Page) {
+    let name = "portcullis_limit_evictions_total";
+    let help = "Keys that a limit had no room for: forgotten before their time, or refused.";
+    page.family(name, Kind::Counter, help);
+    for (limit, count) in snapshot.policy.limits().iter().zip(&snapshot.counts) {
+        let labels = [("site", &*limit.scope), ("rule", &*limit.name)];
+        page.sample(name, &labels, count.evicted());
+    }
+}
+
+fn closed(snapshot: &Snapshot, now: Timestamp, page: &mut Page) {
+    let name = "portcullis_site_maintenance";
+    page.family(name, Kind::Gauge, "Whether a site is closed.");
+    for site in &snapshot.sites {
+        let closed = u64::from(site.maintenance.closed(now));
+        page.sample(name, &[("site", &site.name)], closed);
     }
 }
 

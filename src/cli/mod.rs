@@ -10,6 +10,7 @@ pub mod healthcheck;
 pub mod init;
 pub mod later;
 mod log_line;
+pub mod maintenance;
 pub mod reload;
 pub mod replay;
 pub mod run;
@@ -82,6 +83,8 @@ enum Verb {
     Reload(status::AdminArgs),
     /// Send no new requests to an upstream's endpoint, or take it back
     Drain(drain::DrainArgs),
+    /// Close or open a site of a running instance
+    Maintenance(maintenance::MaintenanceArgs),
     /// Exit with 0 while a running instance serves, else with 1
     Healthcheck(status::AdminArgs),
     /// Hash a password or make an API key
@@ -121,6 +124,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Verb::Status(args) => status::run(&args),
         Verb::Reload(args) => reload::run(&args),
         Verb::Drain(args) => drain::run(&args),
+        Verb::Maintenance(args) => maintenance::run(&args),
         Verb::Healthcheck(args) => healthcheck::run(&args),
         Verb::HashPassword(args) => hash_password::run(&args),
         Verb::Audit(_) => later::run("audit"),

@@ -36,6 +36,10 @@ pub struct Memory {
     pub wanted_names: std::collections::BTreeSet<String>,
     /// Databases that are open, so that a load reads only those that changed.
     pub databases: super::compile::geoip::Opened,
+    /// What has been counted for limits.
+    pub counts: crate::snapshot::limit::Counts,
+    /// By site: whether an operator closed it while running.
+    pub switches: std::collections::BTreeMap<Arc<str>, Arc<crate::snapshot::maintenance::Switch>>,
 }
 
 impl Context {

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::condition::{Condition, Matcher};
 use super::decision::{Place, Refusal, RefusalId, RuleId, RuleInfo};
+use super::limit::{Limit, LimitId};
 use super::pattern::Pattern;
 use super::role::Roles;
 use crate::value::host::HostPattern;
@@ -20,6 +21,10 @@ pub struct Draft {
     pub refusals: Vec<Refusal>,
     /// The global denies, in the order written.
     pub denies: Vec<Deny>,
+    /// Every limit, by [`LimitId`].
+    pub limits: Vec<Limit>,
+    /// The global limits.
+    pub limited: Vec<LimitId>,
     /// The sites, in the order written.
     pub sites: Vec<Site>,
     /// The address sets, by [`super::address::SetId`].
@@ -81,7 +86,9 @@ impl Draft {
         let conditions = denies.map(|deny| &deny.condition);
         let conditions = conditions.chain(allows.map(|allow| &allow.condition));
         let shadows = self.shadows.iter().map(|shadow| &shadow.condition);
-        for condition in conditions.chain(shadows) {
+        let limits = self.limits.iter().map(|limit| &limit.condition);
+        let closed = self.sites.iter().map(|site| &site.maintained);
+        for condition in conditions.chain(shadows).chain(limits).chain(closed) {
             condition.every_test(&mut |test| {
                 if let Matcher::Header(name, _) = &test.matcher {
                     inputs.headers.push(name.clone());
@@ -186,6 +193,10 @@ pub struct Site {
     pub reading: PathReading,
     /// Its denies, in the order written.
     pub denies: Vec<Deny>,
+    /// Its limits.
+    pub limited: Vec<LimitId>,
+    /// Whom its maintenance keeps out: nothing but `unless`.
+    pub maintained: Condition,
     /// Its routes, in the order written; a site-level `allow` is the last, `/**`.
     pub routes: Vec<Route>,
 }
@@ -197,6 +208,8 @@ pub struct Route {
     pub pattern: Option<Pattern>,
     /// Its denies, in the order written.
     pub denies: Vec<Deny>,
+    /// Its limits.
+    pub limited: Vec<LimitId>,
     /// Who may pass.
     pub grant: Grant,
     /// What the client is told when no allow matches.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use thiserror::Error;
 
 use super::Policy;
-use super::condition::Matcher;
+use super::condition::{Condition, Matcher};
 use super::decision::{Place, SiteId};
 use super::draft::{Conditional, PathReading};
 use super::index::PathTests;
@@ -100,26 +100,34 @@ impl Policy {
     /// Whether a `path` test of a rule that may judge a request at a place answers differently for the two readings.
     fn differs(&self, place: Place, target: &Target<'_>) -> bool {
         let denies = self.guards(place).into_iter();
-        let route = self.route_at(place);
+        let (site, route) = (self.site_at(place), self.route_at(place));
         denies
             .map(|list| differ(&list.denies, list.paths.as_deref(), target))
             .chain(route.map(|route| differ(route.allows(), route.paths.as_deref(), target)))
+            .chain(
+                self.every_limit(place)
+                    .map(|limit| one(&limit.condition, target)),
+            )
+            .chain(site.map(|site| one(&site.maintained, target)))
             .any(|differs| differs)
     }
 }
 
 /// Whether a `path` test of a list answers differently for the two readings.
 fn differ<R: Conditional>(rules: &[R], paths: Option<&PathTests>, target: &Target<'_>) -> bool {
-    let one = |rule: &R| {
-        let mut differs = false;
-        rule.condition().every_test(&mut |test| {
-            if let Matcher::Path(path) = &test.matcher {
-                differs |=
-                    path.matches(target, Reading::Strict) != path.matches(target, Reading::Lenient);
-            }
-        });
-        differs
-    };
+    let one = |rule: &R| one(rule.condition(), target);
     let known = paths.and_then(|paths| paths.differ(target, |at| rules.get(at).is_some_and(one)));
     known.unwrap_or_else(|| rules.iter().any(one))
+}
+
+/// Whether a `path` test of a condition answers differently for the two readings.
+fn one(condition: &Condition, target: &Target<'_>) -> bool {
+    let mut differs = false;
+    condition.every_test(&mut |test| {
+        if let Matcher::Path(path) = &test.matcher {
+            differs |=
+                path.matches(target, Reading::Strict) != path.matches(target, Reading::Lenient);
+        }
+    });
+    differs
 }

@@ -10,6 +10,7 @@
 //! - [`decision`]: what it concludes.
 //! - [`condition`], with [`address`], [`claim`], [`pattern`], [`role`], [`text`], [`time`]: what rules ask of the facts.
 //! - [`draft`]: a policy before its indexes are built; `config::compile` writes it.
+//! - [`limit`]: in which limits a request counts; [`maintenance`]: whom a closed site keeps out.
 //! - `locate`, `evaluate`: the engine; `index`: which rules of a long list it must look at.
 //! - [`mutate`]: a policy with one small mistake in it, for `test --mutate`.
 //! - [`explain`]: how a request is judged, rule by rule, as data.
@@ -29,7 +30,9 @@ pub mod explain;
 pub mod facts;
 mod hash;
 mod index;
+pub mod limit;
 mod locate;
+pub mod maintenance;
 pub mod mutate;
 pub mod pattern;
 mod permit;
@@ -56,6 +59,7 @@ use self::address::Addresses;
 use self::condition::{Condition, Matcher};
 use self::draft::{Allow, Conditional, Deny, Draft, Grant, Inputs, PathReading, SignIn};
 use self::index::{Index, PathTests};
+use self::limit::{Limit, Limited};
 use self::pattern::Routes;
 use self::role::Roles;
 use self::text::Side;
@@ -69,6 +73,8 @@ pub struct Policy {
     rules: Vec<RuleInfo>,
     refusals: Vec<Refusal>,
     denies: Denies,
+    limits: Vec<Limit>,
+    limited: Limited,
     sites: Vec<Site>,
     hosts: locate::Hosts,
     addresses: Addresses,
@@ -90,6 +96,8 @@ struct Site {
     sign_in: SignIn,
     reading: PathReading,
     denies: Denies,
+    limited: Limited,
+    maintained: Condition,
     routes: Vec<Route>,
     index: Routes,
     plain: bool,
@@ -100,6 +108,7 @@ struct Site {
 #[derive(Debug)]
 struct Route {
     denies: Denies,
+    limited: Limited,
     grant: Grant,
     /// Of the allows, where there are many.
     index: Option<Index>,
@@ -168,6 +177,8 @@ impl Policy {
             rules,
             refusals,
             denies,
+            limits,
+            limited,
             sites,
             addresses,
             mut roles,
@@ -180,20 +191,24 @@ impl Policy {
                 hosts.insert(pattern, id);
             }
         }
-        let mut sum = Sum::of(denies.iter().map(|deny| &deny.condition));
+        let guards = denies.iter().map(|deny| &deny.condition);
+        let mut sum = Sum::of(guards.chain(limit::conditions_of(&limited, &limits)));
         let (plain, reads_query) = (sum.plain, sum.query);
         let watching = Sum::of(shadows.iter().map(|shadow| &shadow.condition));
         sum.reads = sum.reads.union(watching.reads);
         let sites = sites.into_iter().map(|site| {
-            let (site, more) = index(site);
+            let (site, more) = index(site, &limits);
             sum.reads = sum.reads.union(more);
             site
         });
+        let sites = sites.collect();
         Self {
-            sites: sites.collect(),
+            sites,
             rules,
             refusals,
             denies: Denies::new(denies),
+            limited: Limited::new(&limited, &limits),
+            limits,
             hosts,
             addresses: Addresses::new(&addresses),
             roles,
@@ -334,8 +349,10 @@ impl Policy {
     }
 }
 
-fn index(site: draft::Site) -> (Site, GeoFacts) {
-    let own = Sum::of(site.denies.iter().map(|deny| &deny.condition));
+fn index(site: draft::Site, limits: &[Limit]) -> (Site, GeoFacts) {
+    let guards = site.denies.iter().map(|deny| &deny.condition);
+    let guards = guards.chain(limit::conditions_of(&site.limited, limits));
+    let own = Sum::of(guards.chain([&site.maintained]));
     let (mut plain, mut reads) = (own.plain, own.reads);
     let patterns = site.routes.iter().map(|route| route.pattern.as_ref());
     let index = Routes::new(&patterns);
@@ -346,12 +363,14 @@ fn index(site: draft::Site) -> (Site, GeoFacts) {
             Grant::Rules(allows) => allows,
         };
         let denies = route.denies.iter().map(|deny| &deny.condition);
+        let denies = denies.chain(limit::conditions_of(&route.limited, limits));
         let sum = Sum::of(denies.chain(allows.iter().map(|allow| &allow.condition)));
         plain &= sum.plain;
         reads = reads.union(sum.reads);
         let (index, paths) = indexes(allows, Side::Helps);
         Route {
             denies: Denies::new(route.denies),
+            limited: Limited::new(&route.limited, limits),
             grant: route.grant,
             index,
             paths,
@@ -364,6 +383,8 @@ fn index(site: draft::Site) -> (Site, GeoFacts) {
         sign_in: site.sign_in,
         reading: site.reading,
         denies: Denies::new(site.denies),
+        limited: Limited::new(&site.limited, limits),
+        maintained: site.maintained,
         routes,
         index,
         plain,

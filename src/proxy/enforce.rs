@@ -76,6 +76,29 @@ pub enum Caller {
     Known,
 }
 
+impl Judged {
+    /// A conclusion for which nobody was looked for.
+    #[must_use]
+    pub const fn unseen(decision: Decision) -> Self {
+        Self {
+            decision,
+            person: None,
+            challenges: Vec::new(),
+            caller: Caller::Unseen,
+        }
+    }
+
+    /// Who asks: nobody, where nobody was looked for.
+    #[must_use]
+    pub const fn identity(&self) -> Identity<'_> {
+        match (&self.person, self.caller) {
+            (Some(person), _) => Identity::Known(person),
+            (None, Caller::Failed) => Identity::Failed,
+            (None, Caller::Unseen | Caller::Anonymous(_) | Caller::Known) => Identity::Anonymous,
+        }
+    }
+}
+
 impl Case<'_> {
     /// The site, where there is one.
     #[must_use]
@@ -83,12 +106,16 @@ impl Case<'_> {
         self.snapshot.sites.get(self.place.site?.0 as usize)
     }
 
+    /// Whether anybody can be known here.
+    #[must_use]
+    pub fn signs_in(&self) -> bool {
+        let site = self.place.site;
+        site.is_some_and(|site| self.snapshot.policy.signs_in(site))
+    }
+
     /// Judges with identity open: what is certain whoever asks.
     pub fn first(&self, method: &Method, record: &mut Record) -> First {
-        let signs_in = self
-            .place
-            .site
-            .is_some_and(|site| self.snapshot.policy.signs_in(site));
+        let signs_in = self.signs_in();
         let lookup = |address| self.snapshot.geo.region(address, self.now);
         let facts = self.facts(
             method,

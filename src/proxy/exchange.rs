@@ -6,12 +6,15 @@ use std::time::Instant;
 use http::HeaderValue;
 use http::request::Parts;
 use jiff::Timestamp;
+use smallvec::SmallVec;
 
 use super::connection::Connection;
+use super::limit::Allowance;
 use super::service::Gate;
 use crate::observe::facts;
 use crate::observe::record::Record;
 use crate::observe::ring::Seen;
+use crate::snapshot::limit::Held;
 use crate::snapshot::store::Lease;
 use crate::upstream::Phase;
 use crate::upstream::body::Tally;
@@ -28,6 +31,10 @@ pub struct Exchange {
     pub seen: Seen,
     /// The configuration that serves this request.
     pub lease: Lease,
+    /// Limits in which it counts until its end.
+    pub held: SmallVec<[Held; 1]>,
+    /// What clients are told of the tightest limit in which it counts.
+    pub allowance: Option<Allowance>,
     connection: Rc<Connection>,
     gate: Rc<Gate>,
 }
@@ -67,6 +74,8 @@ impl Exchange {
             tally: Rc::new(Tally::default()),
             seen,
             lease: lease.clone(),
+            held: SmallVec::new(),
+            allowance: None,
             connection: Rc::clone(connection),
             gate: Rc::clone(gate),
         })

@@ -3,6 +3,7 @@
 //! - [`service`]: the stack, in order; a `tower::Service` at its door.
 //! - [`intake`]: refuses ambiguous requests and reads host and path once.
 //! - [`enforce`]: facts → decision → permit or denial.
+//! - `limit`: counting in limits, and their answer.
 //! - `own`: the answers that we write; [`upward`]: a request head as the upstream gets it.
 //! - `watch`: shadow rules and the candidate policy, after the verdict.
 //! - [`headers`]: what is removed and what is set on the way up and down.
@@ -19,6 +20,7 @@ pub mod exchange;
 pub mod headers;
 pub mod intake;
 mod leftover;
+mod limit;
 mod own;
 pub mod request_id;
 pub mod service;

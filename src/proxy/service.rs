@@ -4,8 +4,9 @@
 //! 2. `intake` refuses what can be read in two ways, before anything is concluded from it.
 //! 3. The client address: policy judges it, so a word that a trusted peer garbled must stop here.
 //! 4. Site and route (`Policy::locate`), then the first judgement with identity open: certain denies cost no cryptography.
-//! 5. What needs no sign-in and no upstream: 421 by certificate, the https redirect, CORS preflights.
-//! 6. Sign-in and the second judgement, only where identity matters.
+//! 5. What needs no sign-in and no upstream: 421 by certificate, the https redirect, CORS preflights; then a closed site, and
+//!    the limits per client, which protect the sign-in.
+//! 6. Sign-in and the second judgement, only where identity matters; then the other limits, which count what is allowed.
 //! 7. The answer: denial, redirect, fixed answer, or the upstream, which spends the permit.
 
 use std::cell::RefCell;
@@ -34,6 +35,7 @@ use super::exchange::Exchange;
 use super::headers::{self, Hop};
 use super::intake::{self, Intake};
 use super::leftover;
+use super::limit::{Reached, record_closed};
 use super::own::{Asking, Early, asker, fail, fill, fixed, redirect};
 use super::request_id::{self, Ids};
 use super::upward::{Forwarding, edit, edit_response, identity_headers};
@@ -44,7 +46,9 @@ use crate::observe::record::{AnsweredBy, Decided, Text, UpstreamPart};
 use crate::observe::ring::Ring;
 use crate::policy::decision::Place;
 use crate::policy::facts::Scheme;
-use crate::policy::{First, Permit, Verdict};
+use crate::policy::limit::Stage;
+use crate::policy::maintenance::Kept;
+use crate::policy::{First, Identity, Permit, Verdict};
 use crate::respond::{self, Notice};
 use crate::snapshot::store::{Handle, Lease};
 use crate::snapshot::{Answer, Balance, Route, Site, Snapshot, Upstream};
@@ -259,25 +263,61 @@ impl Gate {
         let announced = preflight
             .as_ref()
             .and_then(|_| respond::announced(&parts.headers));
-        let first = case.first(announced.as_ref().unwrap_or(&parts.method), record);
-        let refused_already =
-            matches!(first, First::Decided(decision) if decision.verdict != Verdict::Allow);
-        if !refused_already && let Some(response) = unasked(&case, site, preflight, parts, record) {
+        let method = announced.as_ref().unwrap_or(&parts.method);
+        let first = case.first(method, record);
+        let certain = match first {
+            First::Decided(decision) => decision.verdict,
+            First::SignIn => Verdict::Allow,
+        };
+        if certain == Verdict::Allow
+            && let Some(response) = unasked(&case, site, preflight, parts, record)
+        {
             return response.map(Step::Answer);
         }
+        let policy = &snapshot.policy;
+        // What guards beside the denies: one branch each where a site has none.
+        let mut kept = Kept::Excepted;
+        if certain == Verdict::Allow && site.is_some_and(|site| site.maintenance.closed(case.now)) {
+            kept = case.kept_out(method, &mut exchange.record);
+            if kept == Kept::Out {
+                return Ok(closed(&case, parts, exchange));
+            }
+        }
+        if matches!(certain, Verdict::Allow | Verdict::NoSite | Verdict::NoRoute)
+            && policy.limited(place, Stage::Early)
+            && let Some(reached) = case.count(method, Identity::Open, Stage::Early, exchange)
+        {
+            return Ok(limited(&reached, &case, parts, exchange));
+        }
+        let asks = kept == Kept::Open || policy.limits_ask(place);
         let judged = match (first, site) {
-            (First::Decided(decision), _) => Judged {
-                decision,
-                person: None,
-                challenges: Vec::new(),
-                caller: Caller::Unseen,
-            },
+            (First::Decided(decision), Some(site))
+                if asks && decision.verdict == Verdict::Allow && case.signs_in() =>
+            {
+                case.second(&site.identity, &mut exchange.record).await?
+            }
+            (First::Decided(decision), _) => Judged::unseen(decision),
             (First::SignIn, Some(site)) => {
                 case.second(&site.identity, &mut exchange.record).await?
             }
             // A site that is not there asks nobody to sign in.
             (First::SignIn, None) => return Err(Failure::Internal),
         };
+        let decision = judged.decision;
+        if decision.verdict == Verdict::Allow {
+            if kept == Kept::Open {
+                let record = &mut exchange.record;
+                if case.kept_out_after_all(judged.identity(), record) != Kept::Excepted {
+                    return Ok(closed(&case, parts, exchange));
+                }
+            }
+            if policy.limited(place, Stage::Late) {
+                let identity = judged.identity();
+                if let Some(reached) = case.count(&parts.method, identity, Stage::Late, exchange) {
+                    return Ok(limited(&reached, &case, parts, exchange));
+                }
+            }
+        }
         let record = &mut exchange.record;
         if case.watched() {
             case.watch(&judged, record);
@@ -516,6 +556,9 @@ impl Gate {
         head.headers
             .insert(request_id::X_REQUEST_ID, ids.request_id.clone());
         edit_response(&mut head.headers, &lease);
+        if let Some(allowance) = &exchange.allowance {
+            allowance.write(&mut head.headers);
+        }
         let limits = &lease.server.limits;
         let patience = if event_stream(&head.headers) {
             stream_idle
@@ -541,6 +584,9 @@ impl Gate {
                 .insert(request_id::X_REQUEST_ID, exchange.record.request_id.clone());
         }
         edit_response(&mut head.headers, &exchange.lease);
+        if let Some(allowance) = &exchange.allowance {
+            allowance.write(&mut head.headers);
+        }
         Response::from_parts(head, GateBody::whole(body, Some(exchange), patience))
     }
 }
@@ -614,6 +660,22 @@ fn unasked(
     let preflight = preflight?;
     record.answered_by = AnsweredBy::Policy;
     Some(Ok(preflight))
+}
+
+/// The answer of a closed site.
+fn closed(case: &Case<'_>, parts: &Parts, exchange: &mut Exchange) -> Step {
+    record_closed(&mut exchange.record);
+    let route = route_of(case.snapshot, case.place);
+    let asker = asker(case.snapshot, case.site(), route, parts, &exchange.record);
+    Step::Answer(case.closed(&asker))
+}
+
+/// The answer of a limit.
+fn limited(reached: &Reached<'_>, case: &Case<'_>, parts: &Parts, exchange: &mut Exchange) -> Step {
+    reached.record(&mut exchange.record);
+    let route = route_of(case.snapshot, case.place);
+    let asker = asker(case.snapshot, case.site(), route, parts, &exchange.record);
+    Step::Answer(reached.answer(&asker))
 }
 
 fn upstream_part(upstream: &Upstream, trace: &mut Trace) -> UpstreamPart {

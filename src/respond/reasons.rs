@@ -228,6 +228,13 @@ pub const TABLE: &[Row] = &[
         "The site is restarting",
         "this instance is draining; another try reaches the next",
     ),
+    row(
+        Reason::MAINTENANCE,
+        503,
+        "Back soon",
+        "We are working on this site and will be back soon",
+        "the site is closed for a while; `Retry-After` tells how long",
+    ),
 ];
 
 const fn row(

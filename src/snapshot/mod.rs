@@ -15,7 +15,9 @@ use crate::client::geo::Databases;
 use crate::identity::Authenticator;
 use crate::policy::Policy;
 
+pub mod limit;
 pub mod log;
+pub mod maintenance;
 pub mod notice;
 pub mod store;
 pub mod tls;
@@ -48,6 +50,8 @@ pub struct Snapshot {
     pub policy: Policy,
     /// A second policy, which is judged and counted and has no say (`[shadow] candidate`).
     pub candidate: Option<Box<Candidate>>,
+    /// What has been counted for each limit, numbered as in `policy`.
+    pub counts: Vec<Arc<limit::Count>>,
     /// The sites, numbered as in `policy`.
     pub sites: Vec<Site>,
     /// The upstreams.
@@ -173,6 +177,8 @@ pub struct Site {
     pub intercept: Option<notice::Intercept>,
     /// Origins that may read our denials.
     pub cors: Option<notice::Cors>,
+    /// Whether it is closed.
+    pub maintenance: maintenance::Maintenance,
 }
 
 /// `headers_to_upstream`.

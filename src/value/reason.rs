@@ -67,6 +67,9 @@ impl Reason {
     /// `shutting_down`: this instance is about to stop.
     pub const SHUTTING_DOWN: Self = Self::fixed("shutting_down");
 
+    /// `maintenance`: the site is closed for a while.
+    pub const MAINTENANCE: Self = Self::fixed("maintenance");
+
     /// Every code that we send of our own accord or document for use in rules; `respond::reasons` says what each means.
     /// A rule may use any other word of its own.
     pub const DOCUMENTED: &[Self] = &[
@@ -99,6 +102,7 @@ impl Reason {
         Self::GATEWAY_TIMEOUT,
         Self::OVERLOADED,
         Self::SHUTTING_DOWN,
+        Self::MAINTENANCE,
     ];
 
     /// A reason known at compile time.

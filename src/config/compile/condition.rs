@@ -36,6 +36,8 @@ pub(super) enum Stands {
     Allow,
     /// In `unless`.
     Unless,
+    /// In `[site.maintenance]`, which has nothing but `unless`, and whose `until` is its own.
+    Maintenance,
 }
 
 /// Everything that conditions may refer to.
@@ -141,18 +143,24 @@ impl<'t> Terms<'t> {
         let until = table
             .entry("until")
             .and_then(|entry| self.until(entry, stands, cx));
-        if stands != Stands::Deny && !table.entries.iter().any(|entry| is_condition(&entry.key)) {
+        let may_be_empty = matches!(stands, Stands::Deny | Stands::Maintenance);
+        if !may_be_empty && !table.entries.iter().any(|entry| is_condition(&entry.key)) {
             let message = "a table without conditions matches everybody";
             let finding = Diagnostic::error("empty-condition", table.span, message);
             cx.say(match stands {
                 Stands::Allow => finding.help("write `allow = \"anyone\"` if that is meant"),
-                Stands::Deny | Stands::Unless => finding.help("name at least one condition"),
+                Stands::Deny | Stands::Unless | Stands::Maintenance => {
+                    finding.help("name at least one condition")
+                }
             });
         }
         Condition::new(tests, unless, until)
     }
 
     fn until(&self, entry: &Entry, stands: Stands, cx: &mut Context) -> Option<jiff::Timestamp> {
+        if stands == Stands::Maintenance {
+            return None;
+        }
         if stands == Stands::Deny {
             let message = "`until` ends a grant or an exception, never a deny";
             cx.error("until-misplaced", entry.key_span, message);
@@ -445,7 +453,13 @@ impl<'t> Terms<'t> {
         Some(Wanted::Range { min, max })
     }
 
-    fn header(&self, name: &str, at: Span, cx: &mut Context) -> Option<HeaderName> {
+    /// The order of a claim's values, where it has one.
+    pub(super) fn order(&self, claim: &str) -> Option<&Arc<[Arc<str>]>> {
+        self.orders.get(claim)
+    }
+
+    /// A header that rules may read.
+    pub(super) fn header(&self, name: &str, at: Span, cx: &mut Context) -> Option<HeaderName> {
         let Ok(header) = HeaderName::try_from(name) else {
             let message = format!("`{name}` is no name of a header");
             cx.error("bad-header-name", at, message);
@@ -543,7 +557,20 @@ pub(super) fn alike(header: &HeaderName) -> String {
 pub(super) fn is_condition(key: &str) -> bool {
     !matches!(
         key,
-        "name" | "status" | "message" | "reason" | "page" | "link" | "unless" | "until" | "shadow"
+        "name"
+            | "status"
+            | "message"
+            | "reason"
+            | "page"
+            | "link"
+            | "unless"
+            | "until"
+            | "shadow"
+            | "rate"
+            | "concurrent"
+            | "burst"
+            | "per"
+            | "on"
     )
 }
 

@@ -9,8 +9,10 @@ pub mod denial;
 mod files;
 pub mod geoip;
 pub mod identity;
+mod limit;
 mod list;
 pub mod listener;
+mod maintenance;
 #[cfg(test)]
 mod policy_tests;
 pub mod rules;
@@ -56,6 +58,7 @@ pub(crate) fn snapshot(root: &Table, generation: u64, cx: &mut Context) -> Optio
     if cx.report.refused() {
         return None;
     }
+    let counts = cx.memory.counts.of(policy.limits());
     let mut watch = cx.watch.clone();
     watch.sort();
     watch.dedup();
@@ -72,6 +75,7 @@ pub(crate) fn snapshot(root: &Table, generation: u64, cx: &mut Context) -> Optio
             .unwrap_or(false),
         policy,
         candidate: None,
+        counts,
         sites: compiled.sites,
         upstreams,
         access_logs,

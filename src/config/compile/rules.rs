@@ -11,13 +11,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::condition::{Stands, Terms, is_condition};
-use super::denial;
 use super::value::{host, pattern};
+use super::{denial, limit};
 use crate::config::node::{Entry, Node, Span, Table, Value};
 use crate::config::{Context, Diagnostic};
+use crate::policy::condition::Condition;
 use crate::policy::draft::{
     Allow, Deny, Draft, Effect, Grant, PathReading, Route, Shadow, SignIn, Site,
 };
+use crate::policy::limit::{Limit, LimitId};
 use crate::policy::pattern::{Pattern, Shape};
 use crate::policy::{
     Mode, Place, Policy, Refusal, RefusalId, RefusalStatus, RouteId, RuleId, RuleInfo, RuleKind,
@@ -39,6 +41,7 @@ pub(crate) fn draft(root: &Table, provides: GeoFacts, cx: &mut Context) -> Draft
         rules: Vec::new(),
         shadows: Vec::new(),
         refusals: vec![Refusal::default()],
+        limits: Vec::new(),
         known: HashMap::from_iter([(Refusal::default(), FORBIDDEN)]),
     };
     let everywhere = Scope {
@@ -48,6 +51,7 @@ pub(crate) fn draft(root: &Table, provides: GeoFacts, cx: &mut Context) -> Draft
     let mut names = Names::default();
     let denies = book.denies(root, Place::default(), &everywhere, &mut names, cx);
     let numbers = (0..).map(SiteId);
+    let limited = book.limits(root, &everywhere, &mut names, cx);
     let sites = root
         .tables("site")
         .zip(numbers)
@@ -57,6 +61,8 @@ pub(crate) fn draft(root: &Table, provides: GeoFacts, cx: &mut Context) -> Draft
         rules: book.rules,
         refusals: book.refusals,
         denies,
+        limits: book.limits,
+        limited,
         sites,
         addresses: book.terms.sets,
         roles: book.terms.roles,
@@ -72,6 +78,7 @@ struct Book<'t> {
     shadows: Vec<Shadow>,
     /// INVARIANT: the first is the default, [`FORBIDDEN`].
     refusals: Vec<Refusal>,
+    limits: Vec<Limit>,
     /// The numbers of refusals that were met.
     known: HashMap<Refusal, RefusalId, foldhash::fast::RandomState>,
 }
@@ -116,6 +123,7 @@ impl Book<'_> {
             route: None,
         };
         let denies = self.denies(table, place, &scope, &mut names, cx);
+        let limited = self.limits(table, &scope, &mut names, cx);
         let mut routes: Vec<Route> = Vec::new();
         let mut written = Written::default();
         for (route, number) in table.tables("route").zip((0..).map(RouteId)) {
@@ -131,6 +139,7 @@ impl Book<'_> {
             routes.push(Route {
                 pattern: Pattern::read("/**").ok(),
                 denies: Vec::new(),
+                limited: Vec::new(),
                 grant: self.grant(allow, "/**", place, &scope, &mut names, cx),
                 otherwise: FORBIDDEN,
             });
@@ -143,6 +152,11 @@ impl Book<'_> {
                 Some(_) | None => PathReading::Lenient,
             },
             denies,
+            limited,
+            maintained: match table.table("maintenance") {
+                Some(table) => self.terms.condition(table, Stands::Maintenance, cx),
+                None => Condition::default(),
+            },
             routes,
         }
     }
@@ -176,6 +190,7 @@ impl Book<'_> {
             .filter(|node| node.as_str().is_some())
             .and_then(|node| pattern(written, node.span, cx));
         let denies = self.denies(table, place, scope, names, cx);
+        let limited = self.limits(table, scope, names, cx);
         let own_answer = table.get("redirect").is_some() || table.get("respond").is_some();
         let grant = match table.entry("allow") {
             Some(allow) => self.grant(allow, written, place, scope, names, cx),
@@ -190,6 +205,7 @@ impl Book<'_> {
         Route {
             pattern,
             denies,
+            limited,
             grant,
             otherwise,
         }
@@ -233,6 +249,36 @@ impl Book<'_> {
             });
         }
         denies
+    }
+
+    fn limits(
+        &mut self,
+        table: &Table,
+        scope: &Scope,
+        names: &mut Names,
+        cx: &mut Context,
+    ) -> Vec<LimitId> {
+        let mut limited = Vec::new();
+        for table in table.tables("limit") {
+            let Some(node) = table.get("name") else {
+                continue;
+            };
+            let name = claim_name(node.as_str().unwrap_or_default(), node.span, names, cx);
+            let standing = limit::Standing {
+                scope: &scope.name,
+                name,
+                sources: scope.sources,
+            };
+            user_without_auth(table, scope, cx);
+            let terms = &mut self.terms;
+            if let Some(limit) = limit::compile(self.root, table, standing, terms, cx) {
+                limited.push(LimitId(
+                    u32::try_from(self.limits.len()).unwrap_or(u32::MAX),
+                ));
+                self.limits.push(limit);
+            }
+        }
+        limited
     }
 
     fn grant(

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderName};
 
-use super::{denial, duration, header_name, identity, size};
+use super::{denial, duration, header_name, identity, maintenance, size};
 use crate::config::compile::answer;
 use crate::config::nearest::nearest;
 use crate::config::node::{Node, Span, Table};
@@ -85,8 +85,10 @@ fn site(
     let identity = identity::authenticator(table, sources, cx);
     let denial = denial::compile(table.table("denial"), around.denial, cx);
     let name = table.many("host").next().and_then(Node::as_str);
+    let name: Arc<str> = Arc::from(name.unwrap_or_default());
     Site {
-        name: Arc::from(name.unwrap_or_default()),
+        maintenance: maintenance::compile(around.root, table.table("maintenance"), &name, cx),
+        name,
         routes: routes(table, &denial, around, cx),
         api: table.bool("api").unwrap_or(false),
         headers_to_upstream,

@@ -96,6 +96,10 @@ const SHADOW: Key = Key::optional(
     "judge, log and count, and change nothing",
 );
 
+/// Of a limit.
+const LIMIT_SHADOW: Key =
+    Key::optional("shadow", Kind::Boolean, "count and log, and answer nothing");
+
 const ANONYMIZERS: &[Word] = &[
     Word::new("vpn"),
     Word::new("tor"),
@@ -290,7 +294,7 @@ pub(super) static LIMIT: Section = Section {
             ),
         ],
         CONDITIONS,
-        &[UNLESS, SHADOW],
+        &[UNLESS, LIMIT_SHADOW],
     ],
 };
 

@@ -87,8 +87,7 @@ pub static ROOT: Section = Section {
             "limit",
             Kind::Tables(&LIMIT),
             "limits that hold on every site",
-        )
-        .not_yet("rate limits"),
+        ),
         Key::optional("denial", Kind::Table(&DENIAL), "what a refused client sees"),
         Key::optional("site", Kind::Tables(&SITE), "host names with their routes"),
         Key::optional(

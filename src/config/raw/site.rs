@@ -106,8 +106,7 @@ pub(super) static SITE: Section = Section {
             ),
             Key::optional("route", Kind::Tables(&ROUTE), "paths and who may pass"),
             Key::optional("deny", Kind::Tables(&DENY), "denies that guard this site"),
-            Key::optional("limit", Kind::Tables(&LIMIT), "limits of this site")
-                .not_yet("rate limits"),
+            Key::optional("limit", Kind::Tables(&LIMIT), "limits of this site"),
             Key::optional(
                 "test",
                 Kind::Tables(&SITE_TEST),
@@ -127,8 +126,7 @@ pub(super) static SITE: Section = Section {
                 "maintenance",
                 Kind::Table(&MAINTENANCE),
                 "the site is closed for a while",
-            )
-            .not_yet("maintenance mode"),
+            ),
             Key::optional(
                 "brute_force",
                 Kind::Table(&BRUTE_FORCE),
@@ -179,8 +177,7 @@ pub(super) static ROUTE: Section = Section {
             )
             .not_yet("step-up"),
             Key::optional("deny", Kind::Tables(&DENY), "denies that guard this route"),
-            Key::optional("limit", Kind::Tables(&LIMIT), "limits of this route")
-                .not_yet("rate limits"),
+            Key::optional("limit", Kind::Tables(&LIMIT), "limits of this route"),
             Key::default(
                 "strip_prefix",
                 Kind::Boolean,

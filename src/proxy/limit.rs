@@ -1,0 +1,258 @@
+//! Counting a request in its limits, and the answers of limits and of maintenance.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Response, StatusCode};
+
+use super::enforce::Case;
+use super::exchange::Exchange;
+use crate::observe::record::{AnsweredBy, Decided, Record, Rule};
+use crate::policy::Identity;
+use crate::policy::limit::{Amount, Limit, Mode, Stage, person};
+use crate::policy::maintenance::Kept;
+use crate::respond::{self, Asker, Notice};
+use crate::snapshot::limit::Counted;
+use crate::value::reason::Reason;
+
+/// A limit that is reached.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reached<'p> {
+    limit: &'p Limit,
+    wait: Duration,
+}
+
+/// What is left of the tightest limit, as clients are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    most: u64,
+    /// The period of a rate; none where requests are counted at a time.
+    window: Option<Duration>,
+    left: u64,
+    reset: Duration,
+}
+
+impl<'r> Case<'r> {
+    /// Counts the request in every limit of a stage that matches. The reached one with the longest wait, if any.
+    pub(super) fn count(
+        &self,
+        method: &Method,
+        identity: Identity<'_>,
+        stage: Stage,
+        exchange: &mut Exchange,
+    ) -> Option<Reached<'r>> {
+        let snapshot = self.snapshot;
+        let lookup = |address| snapshot.geo.region(address, self.now);
+        let facts = self.facts(method, identity, &lookup);
+        let person = person(identity);
+        let now = Instant::now();
+        let mut reached: Option<Reached<'r>> = None;
+        snapshot
+            .policy
+            .each_limit(&facts, self.place, stage, |id, limit| {
+                let Some(count) = snapshot.counts.get(id.0 as usize) else {
+                    return;
+                };
+                let key = count.key(|hasher| limit.key(&facts, person, hasher));
+                let quota = limit.quota(person);
+                let counted = match (&limit.amount, quota) {
+                    (Amount::Concurrent(most), _) => count.hold(key, *most),
+                    (Amount::Rate(_) | Amount::Tiers { .. }, Some(quota)) => {
+                        count.spend(key, quota, now)
+                    }
+                    (Amount::Rate(_) | Amount::Tiers { .. }, None) => return,
+                };
+                let (left, reset) = match counted {
+                    Counted::Passed { left, reset, held } => {
+                        exchange.held.extend(held);
+                        (left, reset)
+                    }
+                    Counted::Full(wait) if limit.mode == Mode::Shadow => {
+                        let name = std::sync::Arc::clone(&limit.name);
+                        exchange.record.shadow.push((name, Decided::Limit));
+                        (0, wait)
+                    }
+                    Counted::Full(wait) => {
+                        if reached.is_none_or(|other| other.wait < wait) {
+                            reached = Some(Reached { limit, wait });
+                        }
+                        (0, wait)
+                    }
+                };
+                if limit.mode == Mode::Enforced && !limit.per.is_empty() {
+                    let (most, window) = match (&limit.amount, quota) {
+                        (Amount::Concurrent(most), _) => (u64::from(*most), None),
+                        (_, Some(quota)) => (quota.rate.count, Some(quota.rate.per)),
+                        (Amount::Rate(_) | Amount::Tiers { .. }, None) => return,
+                    };
+                    let allowance = Allowance {
+                        most,
+                        window,
+                        left,
+                        reset,
+                    };
+                    let tighter = |other: &Allowance| {
+                        (allowance.left, other.reset) < (other.left, allowance.reset)
+                    };
+                    if exchange.allowance.as_ref().is_none_or(tighter) {
+                        exchange.allowance = Some(allowance);
+                    }
+                }
+            });
+        self.note_region(&facts, &mut exchange.record);
+        reached
+    }
+
+    /// Whether a closed site keeps the request out, as far as that is known before sign-in.
+    pub(super) fn kept_out(&self, method: &Method, record: &mut Record) -> Kept {
+        let lookup = |address| self.snapshot.geo.region(address, self.now);
+        let facts = self.facts(method, Identity::Open, &lookup);
+        let kept = self.snapshot.policy.kept_out(&facts, self.place);
+        self.note_region(&facts, record);
+        kept
+    }
+
+    /// The same with the identity that signing in brought forth.
+    pub(super) fn kept_out_after_all(&self, identity: Identity<'_>, record: &mut Record) -> Kept {
+        let lookup = |address| self.snapshot.geo.region(address, self.now);
+        let facts = self.facts(self.method, identity, &lookup);
+        let kept = self.snapshot.policy.kept_out_after_all(&facts, self.place);
+        self.note_region(&facts, record);
+        kept
+    }
+
+    /// 503, and when to come back.
+    pub(super) fn closed(&self, asker: &Asker<'_>) -> Response<Bytes> {
+        let maintenance = self.site().map(|site| &site.maintenance);
+        let until = maintenance.and_then(|maintenance| maintenance.until);
+        let wait = until.map(|end| end.duration_since(self.now));
+        let wait = wait.and_then(|wait| Duration::try_from(wait).ok());
+        let reason = Reason::MAINTENANCE;
+        let notice = Notice {
+            message: maintenance.and_then(|maintenance| maintenance.message.as_deref()),
+            retry_after: Some(wait.filter(|wait| !wait.is_zero()).unwrap_or(UNKNOWN_END)),
+            ..Notice::new(StatusCode::SERVICE_UNAVAILABLE, &reason)
+        };
+        respond::answer(&notice, asker)
+    }
+}
+
+/// What the record says of a request that a closed site kept out: nobody refused it.
+pub(super) fn record_closed(record: &mut Record) {
+    record.decision = None;
+    record.rule = None;
+    record.reason = Some(Reason::MAINTENANCE);
+    record.answered_by = AnsweredBy::Policy;
+}
+
+impl Reached<'_> {
+    /// What the record says.
+    pub(super) fn record(&self, record: &mut Record) {
+        record.decision = Some(Decided::Limit);
+        record.reason = Some(Reason::RATE_LIMITED);
+        record.rule = Some(Rule {
+            name: std::sync::Arc::clone(&self.limit.name),
+            source: self.limit.source.clone(),
+        });
+        record.answered_by = AnsweredBy::Policy;
+    }
+
+    /// 429, and when to come back.
+    pub(super) fn answer(&self, asker: &Asker<'_>) -> Response<Bytes> {
+        let reason = Reason::RATE_LIMITED;
+        let notice = Notice {
+            retry_after: Some(self.wait),
+            ..Notice::new(StatusCode::TOO_MANY_REQUESTS, &reason)
+        };
+        respond::answer(&notice, asker)
+    }
+}
+
+impl Allowance {
+    /// Writes `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10), unless the application tells of a
+    /// limit of its own. The policy has a fixed name: a rule's name is not for clients.
+    pub fn write(&self, headers: &mut HeaderMap) {
+        if headers.contains_key(RATELIMIT) || headers.contains_key(RATELIMIT_POLICY) {
+            return;
+        }
+        let policy = match self.window {
+            Some(window) if window.subsec_nanos() == 0 => {
+                format!("\"limit\";q={};w={}", self.most, window.as_secs())
+            }
+            Some(_) => format!("\"limit\";q={}", self.most),
+            None => format!("\"limit\";q={};qu=\"concurrent-requests\"", self.most),
+        };
+        let state = match self.window {
+            Some(_) => {
+                let rest = u64::from(self.reset.subsec_nanos() > 0);
+                let reset = self.reset.as_secs().saturating_add(rest);
+                format!("\"limit\";r={};t={reset}", self.left)
+            }
+            None => format!("\"limit\";r={}", self.left),
+        };
+        for (name, value) in [(RATELIMIT_POLICY, policy), (RATELIMIT, state)] {
+            // Digits and quotes always make a value.
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(name, value);
+            }
+        }
+    }
+}
+
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// `Retry-After` of a maintenance without an end.
+const UNKNOWN_END: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
+    use super::*;
+
+    #[test]
+    fn clients_are_told_what_is_left() {
+        let allowance = |window, left, reset| Allowance {
+            most: 60,
+            window,
+            left,
+            reset: Duration::from_millis(reset),
+        };
+        let minute = Some(Duration::from_secs(60));
+        for (given, policy, state, why) in [
+            (
+                allowance(minute, 0, 900),
+                "\"limit\";q=60;w=60",
+                "\"limit\";r=0;t=1",
+                "a part of a second is a second",
+            ),
+            (
+                allowance(minute, 59, 1000),
+                "\"limit\";q=60;w=60",
+                "\"limit\";r=59;t=1",
+                "",
+            ),
+            (
+                allowance(Some(Duration::from_millis(1500)), 3, 0),
+                "\"limit\";q=60",
+                "\"limit\";r=3;t=0",
+                "a window is whole seconds or not told",
+            ),
+            (
+                allowance(None, 4, 0),
+                "\"limit\";q=60;qu=\"concurrent-requests\"",
+                "\"limit\";r=4",
+                "at a time",
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            given.write(&mut headers);
+            assert_eq!(headers.get(RATELIMIT_POLICY).unwrap(), policy, "{why}");
+            assert_eq!(headers.get(RATELIMIT).unwrap(), state, "{why}");
+            let before = headers.clone();
+            allowance(minute, 1, 0).write(&mut headers);
+            assert_eq!(headers, before, "the application's own stay");
+        }
+    }
+}
