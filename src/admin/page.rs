@@ -35,6 +35,7 @@ pub(super) fn write(view: &View, snapshot: &Snapshot, now: Timestamp) -> String 
     );
     logs(view, &mut page);
     databases(snapshot, now, &mut page);
+    keys(snapshot, now, &mut page);
     certificates(snapshot, &mut page);
     process(view, &mut page);
     page.finish()
@@ -73,6 +74,35 @@ fn databases(snapshot: &Snapshot, now: Timestamp, page: &mut Page) {
     page.family(name, Kind::Gauge, "Since a database was built.");
     for (database, age) in ages {
         page.sample(name, &[("database", database)], age);
+    }
+}
+
+fn keys(snapshot: &Snapshot, now: Timestamp, page: &mut Page) {
+    if snapshot.key_sets.is_empty() {
+        return;
+    }
+    let name = "portcullis_identity_keys_age_seconds";
+    page.family(
+        name,
+        Kind::Gauge,
+        "Since the keys of an identity source were fetched; absent where they never were.",
+    );
+    for set in &snapshot.key_sets {
+        if let Some(fetched) = set.keys.fetched() {
+            let age = now.as_second() - fetched.as_second();
+            page.sample(name, &[("source", &*set.source)], age.max(0));
+        }
+    }
+    let name = "portcullis_identity_keys_fetches_total";
+    page.family(
+        name,
+        Kind::Counter,
+        "Attempts to fetch the keys of an identity source.",
+    );
+    for set in &snapshot.key_sets {
+        for (result, count) in ["good", "failed"].iter().zip(set.keys.outcomes()) {
+            page.sample(name, &[("source", &*set.source), ("result", result)], count);
+        }
     }
 }
 

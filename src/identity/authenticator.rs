@@ -15,6 +15,7 @@ use super::error::AuthError;
 use super::hashing::{Hashing, Overloaded};
 use super::jwt::Reading;
 use super::places::{self, Authorization};
+use super::remote::RemoteKeys;
 use super::source::{Kind, Place, Source};
 
 use crate::value::principal::Principal;
@@ -27,6 +28,8 @@ pub struct Authenticator {
     sources: Vec<Arc<Source>>,
     /// Every place that some source looks at, `Authorization` first, with the sources that look there.
     places: Vec<(Place, SmallVec<[usize; 2]>)>,
+    /// Key sets that are fetched.
+    remote: Vec<Arc<RemoteKeys>>,
     challenges: Vec<HeaderValue>,
     /// The same where a token was sent and is invalid.
     challenges_invalid: Vec<HeaderValue>,
@@ -68,6 +71,13 @@ enum Outcome {
     Failed,
 }
 
+/// What one look at a token came to.
+enum Looked<'a> {
+    Judged(Judged),
+    /// The source that claims it has no such key; its keys, and the version of them that was looked at.
+    UnknownKey(usize, &'a RemoteKeys, u64),
+}
+
 type Findings = SmallVec<[Judged; 2]>;
 
 impl Authenticator {
@@ -96,8 +106,12 @@ impl Authenticator {
             }
             all
         });
+        let remote = sources
+            .iter()
+            .filter_map(|source| source.remote_keys().cloned());
         Self {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
+            remote: remote.collect(),
             sources,
             places,
             challenges,
@@ -179,7 +193,7 @@ impl Authenticator {
                 Place::Authorization => match places::authorization(head.headers) {
                     Ok(None) => {}
                     Ok(Some(Authorization::Bearer(token))) => {
-                        findings.push(self.bearer(number, users, token, now));
+                        findings.push(self.bearer(number, users, token, now).await);
                     }
                     Ok(Some(Authorization::Basic(login))) => {
                         if let Some(found) = self.basic(number, users, login, now).await {
@@ -190,7 +204,7 @@ impl Authenticator {
                 },
                 Place::Header(name) => match places::header(head.headers, name) {
                     Ok(Some(value)) => {
-                        findings.extend(self.value(number, users, value, head, now));
+                        findings.extend(self.value(number, users, value, head, now).await);
                     }
                     Ok(None) => {}
                     Err(error) => findings.extend(users.first().map(|source| Judged {
@@ -201,12 +215,12 @@ impl Authenticator {
                 Place::Cookie(name) => {
                     let values = places::cookies(head.headers, name);
                     for value in values.take(CREDENTIALS_MAX + 1) {
-                        findings.extend(self.value(number, users, value, head, now));
+                        findings.extend(self.value(number, users, value, head, now).await);
                     }
                 }
                 Place::Query(name) => {
                     for value in places::query(head, name).take(CREDENTIALS_MAX + 1) {
-                        findings.extend(self.value(number, users, &value, head, now));
+                        findings.extend(self.value(number, users, &value, head, now).await);
                     }
                 }
             }
@@ -220,15 +234,15 @@ impl Authenticator {
     }
 
     /// A Bearer token: claimed by a source, or an invalid credential.
-    fn bearer(&self, place: usize, users: &[usize], token: &str, now: Timestamp) -> Judged {
-        match self.token(place, users, token, now) {
+    async fn bearer(&self, place: usize, users: &[usize], token: &str, now: Timestamp) -> Judged {
+        match self.token(place, users, token, now).await {
             Ok(judged) => judged,
             Err(error) => Judged::unclaimed(error),
         }
     }
 
     /// A value of a cookie, a query parameter or a field of its own. What no source claims is no credential.
-    fn value(
+    async fn value(
         &self,
         place: usize,
         users: &[usize],
@@ -248,7 +262,7 @@ impl Authenticator {
         let token_sources: SmallVec<[usize; 2]> = users.iter().filter(before).copied().collect();
         if !token_sources.is_empty() {
             let token = places::without_scheme(value);
-            if let Ok(judged) = self.token(place, &token_sources, token, now) {
+            if let Ok(judged) = self.token(place, &token_sources, token, now).await {
                 return Some(judged);
             }
         }
@@ -261,7 +275,7 @@ impl Authenticator {
     }
 
     /// A token, judged by the first of `users` that claims it; the error is why none does.
-    fn token(
+    async fn token(
         &self,
         place: usize,
         users: &[usize],
@@ -271,10 +285,36 @@ impl Authenticator {
         if token.len() > super::jwt::TOKEN_BYTES_MAX {
             return Err(AuthError::TooLarge);
         }
-        let key = cache::key(self.number, place, token.as_bytes());
+        let key = cache::key(self.number, self.epoch(), place, token.as_bytes());
         if let Some(known) = cache::find(key, now.as_second()) {
             return Ok(Judged::valid(known.source, known.principal));
         }
+        match self.look(place, users, token, now)? {
+            Looked::Judged(judged) => Ok(judged),
+            Looked::UnknownKey(source, remote, seen) => {
+                // Once more with a newer set, where there is one.
+                if remote.newer_than(seen).await
+                    && let Looked::Judged(judged) = self.look(place, users, token, now)?
+                {
+                    return Ok(judged);
+                }
+                let outcome = match remote.fetched() {
+                    Some(_) => Outcome::Invalid(AuthError::UnknownKey),
+                    None => Outcome::Failed,
+                };
+                Ok(Judged { source, outcome })
+            }
+        }
+    }
+
+    /// One look at a token, by the keys that are at hand.
+    fn look(
+        &self,
+        place: usize,
+        users: &[usize],
+        token: &str,
+        now: Timestamp,
+    ) -> Result<Looked<'_>, AuthError> {
         let reading = Reading::read(token)?;
         let sources = users.iter().filter_map(|number| {
             let source = self.sources.get(*number)?;
@@ -286,13 +326,20 @@ impl Authenticator {
         let mut refusal = AuthError::WrongAlgorithm;
         for (number, source, jwt) in sources {
             if jwt.claims(&reading) {
+                // Read before the keys: a set that comes between the two only makes us look once more.
+                let (epoch, seen) = (self.epoch(), jwt.remote().map(|remote| remote.version()));
                 let verified = match jwt.verify(reading, &source.name, now) {
                     Ok(verified) => verified,
                     Err(error) => {
-                        return Ok(Judged {
+                        if let (AuthError::UnknownKey, Some(remote), Some(seen)) =
+                            (error, jwt.remote(), seen)
+                        {
+                            return Ok(Looked::UnknownKey(number, remote, seen));
+                        }
+                        return Ok(Looked::Judged(Judged {
                             source: number,
                             outcome: Outcome::Invalid(error),
-                        });
+                        }));
                     }
                 };
                 let principal = Arc::new(verified.principal);
@@ -302,14 +349,21 @@ impl Authenticator {
                     source: number,
                     principal: Arc::clone(&principal),
                 };
+                let key = cache::key(self.number, epoch, place, token.as_bytes());
                 cache::remember(key, entry, token.len());
-                return Ok(Judged::valid(number, principal));
+                return Ok(Looked::Judged(Judged::valid(number, principal)));
             }
             if jwt.pins(&reading) {
                 refusal = AuthError::WrongIssuer;
             }
         }
         Err(refusal)
+    }
+
+    /// Rises with every change of keys that are fetched.
+    fn epoch(&self) -> u64 {
+        let remote = self.remote.iter();
+        remote.fold(0, |sum, keys| sum.wrapping_add(keys.version()))
     }
 
     /// A login, judged by the first source with users; none where no source has any.
@@ -334,7 +388,7 @@ impl Authenticator {
                 return Some(Judged { source, outcome });
             }
         };
-        let key = cache::key(self.number, place, credential.as_bytes());
+        let key = cache::key(self.number, 0, place, credential.as_bytes());
         if let Some(known) = cache::find(key, now.as_second()) {
             return Some(Judged::valid(known.source, known.principal));
         }

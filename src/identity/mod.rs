@@ -30,6 +30,7 @@ mod hashing;
 pub mod jwt;
 pub mod keys;
 mod places;
+pub mod remote;
 pub mod source;
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue};
 use super::api_key::ApiKeys;
 use super::basic::Users;
 use super::jwt::Jwt;
+use super::remote::RemoteKeys;
 
 /// An identity source.
 #[derive(Debug)]
@@ -72,6 +73,15 @@ impl Source {
         match self.kind {
             Kind::Jwt(_) => true,
             Kind::ApiKey(_) | Kind::Basic(_) => false,
+        }
+    }
+
+    /// Its keys, where they are fetched.
+    #[must_use]
+    pub const fn remote_keys(&self) -> Option<&Arc<RemoteKeys>> {
+        match &self.kind {
+            Kind::Jwt(jwt) => jwt.remote(),
+            Kind::ApiKey(_) | Kind::Basic(_) => None,
         }
     }
 

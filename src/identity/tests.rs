@@ -25,7 +25,7 @@ use serde_json::{Map, Value, json};
 use super::api_key::{ApiKey, ApiKeys, sha256};
 use super::basic::Users;
 use super::hashing::{Hashing, Overloaded};
-use super::jwt::Jwt;
+use super::jwt::{Jwt, Keys};
 use super::keys::{ALGORITHMS, Key, KeyError};
 use super::source::{Kind, Place, Source};
 use super::{AuthError, Authenticator, Head, Presented};
@@ -112,7 +112,7 @@ fn jwt(name: &str, algorithms: &[&str], keys: Vec<Key>, places: Vec<Place>) -> A
         issuer: Box::from("idp"),
         audience: vec![Box::from("app")],
         algorithms: pinned.collect(),
-        keys,
+        keys: Keys::Fixed(keys),
         roles: Some(Box::from("realm.roles")),
         leeway: 60,
     });

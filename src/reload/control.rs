@@ -12,6 +12,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
 use super::instance::{Signals, Watch, load_tested};
+use super::keys::Fetching;
 use super::listeners::Listeners;
 use super::names::{self, Change};
 use super::watch::FileWatch;
@@ -58,6 +59,7 @@ pub(super) struct Control {
     pub(super) view: View,
     /// When the newest load began.
     pub(super) loaded: SystemTime,
+    pub(super) fetching: Fetching,
     pub(super) last_reload: Option<(Timestamp, bool)>,
 }
 
@@ -85,6 +87,8 @@ impl Control {
                 None
             };
             self.doors.apply(admin, &self.view);
+            self.fetching
+                .follow(&self.publisher.newest(), &mut self.memory);
             let (tell, mut told) = mpsc::channel(1);
             let mut files = (watch == Watch::Files).then(|| FileWatch::new(tell.clone()));
             self.watch(files.as_mut());
@@ -207,7 +211,9 @@ impl Control {
             return refused("cannot-open-log", error.to_string());
         }
         let generation = snapshot.generation;
-        self.publisher.publish(Arc::new(snapshot));
+        let snapshot = Arc::new(snapshot);
+        self.publisher.publish(Arc::clone(&snapshot));
+        self.fetching.follow(&snapshot, &mut self.memory);
         self.listeners.apply(prepared, &self.workers);
         self.doors.apply(doors, &self.view);
         Ok(generation)

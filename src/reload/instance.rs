@@ -173,6 +173,7 @@ impl Instance {
             doors,
             view,
             loaded: loading,
+            fetching: super::keys::Fetching::default(),
             last_reload: None,
         };
         let thread = std::thread::Builder::new().name("control".to_owned());

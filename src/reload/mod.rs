@@ -7,12 +7,14 @@
 //!
 //! - [`Instance`]: the door; one whole proxy in this process.
 //! - [`control`]: the control thread's loop.
+//! - `keys`: keys that issuers publish.
 //! - [`listeners`]: sockets that outlive a reload.
 //! - [`names`]: `dns:` entries resolved outside the request path.
 //! - [`watch`]: files that changed.
 
 pub mod control;
 pub mod instance;
+mod keys;
 pub mod listeners;
 pub mod names;
 pub mod watch;

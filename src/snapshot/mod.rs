@@ -13,6 +13,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use crate::client::address::Trust;
 use crate::client::geo::Databases;
 use crate::identity::Authenticator;
+use crate::identity::remote::RemoteKeys;
 use crate::policy::Policy;
 
 pub mod log;
@@ -44,6 +45,8 @@ pub struct Snapshot {
     pub policy: Policy,
     /// The sites, numbered as in `policy`.
     pub sites: Vec<Site>,
+    /// Keys that are fetched, one entry per identity source.
+    pub key_sets: Vec<KeySet>,
     /// The upstreams.
     pub upstreams: Vec<Arc<Upstream>>,
     /// The access logs.
@@ -61,6 +64,28 @@ pub struct Snapshot {
     pub stripped: Vec<HeaderName>,
     /// Files and folders whose change means a new load.
     pub watch: Vec<PathBuf>,
+}
+
+/// A resource of another service, by its URL.
+#[derive(Debug)]
+pub struct Remote {
+    /// Who serves it.
+    pub server: UpstreamServer,
+    /// Path and query.
+    pub target: http::uri::PathAndQuery,
+    /// TLS settings for `https`.
+    pub tls: Option<Arc<tls::ClientTls>>,
+}
+
+/// Keys of an identity source that are fetched.
+#[derive(Debug)]
+pub struct KeySet {
+    /// The name of the `[identity.NAME]`.
+    pub source: Arc<str>,
+    /// The last good set; outlives reloads.
+    pub keys: Arc<RemoteKeys>,
+    /// Where it is published.
+    pub remote: Arc<Remote>,
 }
 
 /// `[server]`.

@@ -1,13 +1,15 @@
 //! One new connection to a server of an upstream.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use super::demo;
 use super::io::UpstreamIo;
-use crate::snapshot::{Endpoint, Upstream, UpstreamServer};
+use crate::snapshot::tls::ClientTls;
+use crate::snapshot::{Endpoint, UpstreamServer};
 use crate::value::failure::Failure;
 
 /// Opens a connection. The caller bounds the time.
@@ -15,8 +17,8 @@ use crate::value::failure::Failure;
 /// # Errors
 /// [`Failure::Resolve`], [`Failure::ConnectRefused`] or [`Failure::UpstreamTls`].
 pub(super) async fn connect(
-    upstream: &Upstream,
     server: &UpstreamServer,
+    tls: Option<&Arc<ClientTls>>,
 ) -> Result<UpstreamIo, Failure> {
     let tcp = match &server.address {
         Endpoint::Address(address) => tcp(*address).await?,
@@ -32,10 +34,10 @@ pub(super) async fn connect(
         }
         Endpoint::Demo => return Ok(UpstreamIo::Demo(demo::connect())),
     };
-    let (Some(name), Some(tls)) = (&server.tls, &upstream.tls) else {
+    let (Some(name), Some(tls)) = (&server.tls, tls) else {
         return Ok(UpstreamIo::Tcp(tcp));
     };
-    let connector = TlsConnector::from(std::sync::Arc::clone(&tls.config));
+    let connector = TlsConnector::from(Arc::clone(&tls.config));
     let stream = connector
         .connect(name.clone(), tcp)
         .await

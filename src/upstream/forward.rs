@@ -197,7 +197,8 @@ pub(super) async fn dial(
         clock.enter(Phase::Connect, patience.connect);
         let started = Instant::now();
         // Boxed: connecting is rare, and its state would make every request's future larger.
-        let outcome = clock.within(Box::pin(connect(upstream, server))).await;
+        let connecting = Box::pin(connect(server, upstream.tls.as_ref()));
+        let outcome = clock.within(connecting).await;
         trace.connect += started.elapsed();
         match outcome {
             Ok(Ok(io)) => return Ok((io, index)),

@@ -28,6 +28,7 @@ mod identity;
 mod limits;
 mod log;
 mod paths;
+mod providers;
 mod proxy_protocol;
 mod reload;
 mod resilience;

@@ -12,6 +12,7 @@ mod list;
 pub mod listener;
 #[cfg(test)]
 mod policy_tests;
+mod remote;
 pub mod rules;
 pub mod server;
 pub mod sets;
@@ -71,6 +72,7 @@ pub(crate) fn snapshot(root: &Table, generation: u64, cx: &mut Context) -> Optio
             .unwrap_or(false),
         policy,
         sites: compiled.sites,
+        key_sets: std::mem::take(&mut cx.key_sets),
         upstreams,
         access_logs,
         denial,

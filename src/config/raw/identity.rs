@@ -44,13 +44,15 @@ static JWT: Section = Section {
         Key::optional(
             "jwks",
             Kind::WordOr(
-                &[
-                    Word::prefix("https:").not_yet("fetching keys from a URL"),
-                    Word::prefix("http:").not_yet("fetching keys from a URL"),
-                ],
+                &[Word::prefix("https:"), Word::prefix("http:")],
                 &Kind::File,
             ),
             "a key set: a file or a URL",
+        ),
+        Key::optional(
+            "ca",
+            Kind::OneOrMany(&Kind::File),
+            "the authorities that may vouch for an `https` URL in `jwks`, instead of the system's",
         ),
         Key::optional(
             "secret",

@@ -168,8 +168,28 @@ fn every_mistake_in_a_source_is_told() {
             "Error jwt-with-two-keys: `jwt` has two keys, `secret` and `jwks`",
         ),
         (
-            jwt("jwks = \"https://id.example/jwks\", algorithms = [\"RS256\"]"),
-            "Error not-yet: fetching `jwks` from a URL is not built yet",
+            jwt("jwks = \"http://127.0.0.1:1/jwks\", algorithms = [\"HS256\"]"),
+            "Error algorithm-mismatch: `HS256` takes a secret, and the keys at a URL are public",
+        ),
+        (
+            jwt("jwks = \"http://id.example/jwks\", algorithms = [\"RS256\"]"),
+            "Error insecure-url: `http://id.example/jwks` is asked in clear text",
+        ),
+        (
+            jwt("jwks = \"https://id.example/a b\", algorithms = [\"RS256\"]"),
+            "Error bad-url: `https://id.example/a b` is no URL",
+        ),
+        (
+            jwt("jwks = \"https://me:secret@id.example/jwks\", algorithms = [\"RS256\"]"),
+            "Error bad-url: this URL has a user name",
+        ),
+        (
+            jwt("jwks = \"http://localhost/jwks\", ca = \"ca.pem\", algorithms = [\"RS256\"]"),
+            "Warning unused-key: `ca` has no use here: the URL is not `https`",
+        ),
+        (
+            jwt("public_key = \"ec.pem\", ca = \"ca.pem\", algorithms = [\"ES256\"]"),
+            "Warning unused-key: `ca` has no use here: no key is fetched from a URL",
         ),
         (
             jwt("public_key = \"absent.pem\", algorithms = [\"ES256\"]"),
