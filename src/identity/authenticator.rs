@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use super::Head;
 use super::basic::Login;
 use super::cache;
+use super::certificate::ClientCertificate;
 use super::error::AuthError;
 use super::hashing::{Hashing, Overloaded};
 use super::jwt::Reading;
@@ -28,6 +29,8 @@ pub struct Authenticator {
     sources: Vec<Arc<Source>>,
     /// Every place that some source looks at, `Authorization` first, with the sources that look there.
     places: Vec<(Place, SmallVec<[usize; 2]>)>,
+    /// The first source that reads client certificates.
+    certificates: Option<usize>,
     /// Key sets that are fetched.
     remote: Vec<Arc<RemoteKeys>>,
     challenges: Vec<HeaderValue>,
@@ -99,7 +102,10 @@ impl Authenticator {
         }
         let [challenges, challenges_invalid] = [0, 1].map(|which| {
             let mut all: Vec<HeaderValue> = Vec::new();
-            for value in sources.iter().filter_map(|s| s.challenges.get(which)) {
+            for value in sources
+                .iter()
+                .filter_map(|s| s.challenges.as_ref()?.get(which))
+            {
                 if !all.contains(value) {
                     all.push(value.clone());
                 }
@@ -111,6 +117,9 @@ impl Authenticator {
             .filter_map(|source| source.remote_keys().cloned());
         Self {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
+            certificates: sources
+                .iter()
+                .position(|source| source.reads_certificates()),
             remote: remote.collect(),
             sources,
             places,
@@ -175,7 +184,9 @@ impl Authenticator {
                 let source = self.sources.iter().find(|source| source.name == *name);
                 match source.map(|source| &source.kind) {
                     Some(Kind::Jwt(_)) => &self.challenges_invalid,
-                    Some(Kind::ApiKey(_) | Kind::Basic(_)) | None => &self.challenges,
+                    Some(Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_)) | None => {
+                        &self.challenges
+                    }
                 }
             }
             Presented::None
@@ -230,7 +241,45 @@ impl Authenticator {
                 break;
             }
         }
+        if let (Some(certificate), Some(source)) = (head.certificate, self.certificates) {
+            findings.extend(self.certificate(source, certificate, now));
+        }
         self.conclude(findings)
+    }
+
+    /// A client certificate, judged by the first source that reads any.
+    fn certificate(
+        &self,
+        number: usize,
+        certificate: &ClientCertificate,
+        now: Timestamp,
+    ) -> Option<Judged> {
+        let source = self.sources.get(number)?;
+        let Kind::Mtls(mtls) = &source.kind else {
+            return None;
+        };
+        let key = cache::key(self.number, 0, NOBODY, &certificate.fingerprint);
+        if let Some(known) = cache::find(key, now.as_second()) {
+            return Some(Judged::valid(number, known.principal));
+        }
+        let outcome = match mtls.verify(certificate, &source.name, now) {
+            Ok(principal) => {
+                let principal = Arc::new(principal);
+                let entry = cache::Entry {
+                    from: i64::MIN,
+                    until: principal.expires.map_or(i64::MIN, Timestamp::as_second),
+                    source: number,
+                    principal: Arc::clone(&principal),
+                };
+                cache::remember(key, entry, CERTIFICATE_BYTES);
+                Outcome::Valid(principal)
+            }
+            Err(error) => Outcome::Invalid(error),
+        };
+        Some(Judged {
+            source: number,
+            outcome,
+        })
     }
 
     /// A Bearer token: claimed by a source, or an invalid credential.
@@ -255,7 +304,7 @@ impl Authenticator {
             let source = self.sources.get(*number)?;
             match &source.kind {
                 Kind::ApiKey(keys) => Some((*number, keys)),
-                Kind::Jwt(_) | Kind::Basic(_) => None,
+                Kind::Jwt(_) | Kind::Basic(_) | Kind::Mtls(_) => None,
             }
         });
         let before = |number: &&usize| key_source.is_none_or(|(first, _)| **number < first);
@@ -320,7 +369,7 @@ impl Authenticator {
             let source = self.sources.get(*number)?;
             match &source.kind {
                 Kind::Jwt(jwt) => Some((*number, source, jwt)),
-                Kind::ApiKey(_) | Kind::Basic(_) => None,
+                Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_) => None,
             }
         });
         let mut refusal = AuthError::WrongAlgorithm;
@@ -379,7 +428,7 @@ impl Authenticator {
                 .iter()
                 .find_map(|number| match &self.sources.get(*number)?.kind {
                     Kind::Basic(file) => Some((*number, file)),
-                    Kind::Jwt(_) | Kind::ApiKey(_) => None,
+                    Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Mtls(_) => None,
                 })?;
         let login = match Login::read(credential) {
             Ok(login) => login,
@@ -416,12 +465,18 @@ impl Authenticator {
         }
         findings.sort_by_key(|found| found.source);
         let mut chosen: Option<&Arc<Principal>> = None;
+        // What the head says must agree; a certificate beside it is not compared.
+        let mut said: Option<&Arc<Principal>> = None;
         for found in &findings {
             if let Outcome::Valid(principal) = &found.outcome {
-                match chosen {
+                chosen = chosen.or(Some(principal));
+                if self.certificates == Some(found.source) {
+                    continue;
+                }
+                match said {
                     Some(first) if !same_subject(first, principal) => return Presented::Conflict,
                     Some(_) => {}
-                    None => chosen = Some(principal),
+                    None => said = Some(principal),
                 }
             }
         }
@@ -475,6 +530,8 @@ fn same_subject(first: &Arc<Principal>, second: &Arc<Principal>) -> bool {
 
 /// Credentials verified per request.
 const CREDENTIALS_MAX: usize = 4;
+/// What a remembered certificate weighs: about as much as its facts.
+const CERTIFICATE_BYTES: usize = 1024;
 /// Sorts behind every source.
 const NOBODY: usize = usize::MAX;
 

@@ -54,6 +54,9 @@ pub enum AuthError {
     /// The key may not be used from the client's address.
     #[error("not from this network")]
     WrongNetwork,
+    /// The certificate has no name of the kind that the source reads, or several.
+    #[error("certificate names no user, or several")]
+    NoUser,
 }
 
 impl AuthError {
@@ -77,6 +80,7 @@ impl AuthError {
             Self::WrongAudience => "wrong_audience",
             Self::Unknown => "unknown_credential",
             Self::WrongNetwork => "wrong_network",
+            Self::NoUser => "no_user",
         }
     }
 }

@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue};
 use super::api_key::ApiKeys;
 use super::basic::Users;
 use super::jwt::Jwt;
+use super::mtls::Mtls;
 use super::remote::RemoteKeys;
 
 /// An identity source.
@@ -20,7 +21,8 @@ pub struct Source {
     /// Where its credentials stand in a request.
     pub places: Vec<Place>,
     /// What a 401 says of it: without, and with an invalid token of this source.
-    pub challenges: [HeaderValue; 2],
+    /// None where nothing in a request could answer it.
+    pub challenges: Option<[HeaderValue; 2]>,
 }
 
 /// What a source is.
@@ -33,6 +35,8 @@ pub enum Kind {
     ApiKey(ApiKeys),
     /// Users with passwords.
     Basic(Users),
+    /// Client certificates.
+    Mtls(Mtls),
 }
 
 /// Where a credential may stand.
@@ -63,7 +67,8 @@ impl Source {
                             .all(|pinned| first.algorithms.contains(pinned))
                 }
                 (Kind::ApiKey(_), Kind::ApiKey(_)) | (Kind::Basic(_), Kind::Basic(_)) => true,
-                (Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_), _) => false,
+                (Kind::Mtls(first), Kind::Mtls(second)) => first.user == second.user,
+                (Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_), _) => false,
             }
     }
 
@@ -71,7 +76,8 @@ impl Source {
     #[must_use]
     pub const fn forwards(&self) -> bool {
         match self.kind {
-            Kind::Jwt(_) => true,
+            // A certificate goes nowhere by itself.
+            Kind::Jwt(_) | Kind::Mtls(_) => true,
             Kind::ApiKey(_) | Kind::Basic(_) => false,
         }
     }
@@ -81,7 +87,7 @@ impl Source {
     pub const fn remote_keys(&self) -> Option<&Arc<RemoteKeys>> {
         match &self.kind {
             Kind::Jwt(jwt) => jwt.remote(),
-            Kind::ApiKey(_) | Kind::Basic(_) => None,
+            Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_) => None,
         }
     }
 
@@ -89,6 +95,7 @@ impl Source {
     #[must_use]
     pub const fn reads_certificates(&self) -> bool {
         match self.kind {
+            Kind::Mtls(_) => true,
             Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_) => false,
         }
     }

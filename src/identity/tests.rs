@@ -131,7 +131,7 @@ fn source(name: &str, kind: Kind, places: Vec<Place>, scheme: &str) -> Arc<Sourc
         name: Arc::from(name),
         kind,
         places,
-        challenges: [challenge(""), challenge(invalid)],
+        challenges: Some([challenge(""), challenge(invalid)]),
     })
 }
 
@@ -220,6 +220,7 @@ fn ask_from(
         headers: &headers,
         query,
         client,
+        certificate: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -1013,6 +1014,7 @@ fn a_principal_carries_what_the_token_says() {
         headers: &headers,
         query: None,
         client: [127, 0, 0, 1].into(),
+        certificate: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -1445,7 +1447,7 @@ proptest! {
             put("x-token", value);
             put("x-api-key", value);
             put("cookie", &[b"t=", value.as_slice()].concat());
-            let head = Head { headers: &headers, query: Some(&query), client: [127, 0, 0, 1].into() };
+            let head = Head { headers: &headers, query: Some(&query), client: [127, 0, 0, 1].into(), certificate: None };
             let presented = runtime.block_on(site.authenticate(&head, now()));
             let untouched = *value == good().into_bytes();
             prop_assert!(untouched || !matches!(presented, Presented::Valid(_)), "{presented:?}");

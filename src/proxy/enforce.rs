@@ -102,6 +102,7 @@ impl Case<'_> {
             headers: self.headers,
             query: self.target.query(),
             client: self.client,
+            certificate: self.connection.certificate.as_deref(),
         };
         let presented = sources.authenticate(&head, self.now).await;
         let mut person = None;

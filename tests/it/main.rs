@@ -27,6 +27,7 @@ mod http1;
 mod identity;
 mod limits;
 mod log;
+mod mtls;
 mod paths;
 mod providers;
 mod proxy_protocol;

@@ -300,6 +300,7 @@ fn authenticate(site: &Site, asked: &Asked, question: &mut Question) -> Result<(
         headers: &asked.headers,
         query,
         client: asked.client,
+        certificate: None,
     };
     let presented = runtime.block_on(site.identity.authenticate(&head, asked.now));
     let (caller, words) = match &presented {

@@ -21,8 +21,7 @@ pub(super) static IDENTITY: Section = Section {
             Kind::Table(&BASIC),
             "names and passwords from an htpasswd file (RFC 7617)",
         ),
-        Key::optional("mtls", Kind::Table(&MTLS), "client certificates")
-            .not_yet("identity from client certificates"),
+        Key::optional("mtls", Kind::Table(&MTLS), "client certificates"),
         Key::optional(
             "forward_auth",
             Kind::Table(&FORWARD_AUTH),

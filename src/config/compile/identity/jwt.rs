@@ -43,10 +43,10 @@ pub(super) fn compile(table: &Table, name: &Arc<str>, cx: &mut Context) -> Optio
         name: Arc::clone(name),
         kind: Kind::Jwt(jwt),
         places: places?,
-        challenges: [
+        challenges: Some([
             HeaderValue::from_static(r#"Bearer realm="restricted""#),
             HeaderValue::from_static(r#"Bearer realm="restricted", error="invalid_token""#),
-        ],
+        ]),
     })
 }
 

@@ -19,6 +19,7 @@ use crate::identity::{Authenticator, Source, Sources};
 mod api_key;
 mod basic;
 mod jwt;
+mod mtls;
 
 #[cfg(test)]
 mod tests;
@@ -31,9 +32,27 @@ pub fn compile(root: &Table, cx: &mut Context) -> Sources {
     for entry in entries.into_iter().flatten() {
         let name: Arc<str> = Arc::from(entry.key.as_str());
         let source = source(entry, &name, roles.as_ref(), cx);
+        if source.as_ref().is_some_and(Source::reads_certificates) && !asks_for_certificates(root) {
+            let message = format!(
+                "no listener asks for client certificates, so nobody signs in with `{name}`"
+            );
+            cx.say(
+                Diagnostic::warning("no-client-certificates", entry.key_span, message)
+                    .help("write `client_certificate = \"optional\"` and `client_ca` in the listener's `tls`"),
+            );
+        }
         sources.add(name, source.map(Arc::new));
     }
     sources
+}
+
+/// Whether some listener asks clients for certificates.
+fn asks_for_certificates(root: &Table) -> bool {
+    let mut modes = root.tables("listener").filter_map(|listener| {
+        let tls = listener.table("tls")?;
+        tls.str("client_certificate")
+    });
+    modes.any(|mode| mode != "off")
 }
 
 /// Compiles a site's `identity` list.
@@ -121,6 +140,7 @@ fn source(
         "jwt" => jwt::compile(settings, name, cx),
         "api_key" => api_key::compile(settings, name, roles, cx),
         "basic" => basic::compile(settings, name, cx),
+        "mtls" => mtls::compile(settings, name, roles, cx),
         later => {
             let message = format!("identity source `{later}` is not built yet");
             once(

@@ -75,6 +75,10 @@ fn every_mistake_in_a_source_is_told() {
         ("private.pem", &*private),
         ("nonsense.pem", "nonsense"),
         ("jwks.json", jwks),
+        (
+            "roles.toml",
+            "\"a@b.example\" = [\"teller\"]\nc.d = [\"teller\"]\n",
+        ),
         ("empty.json", r#"{"keys":[]}"#),
         ("users", "ann:$apr1$x$y\n"),
         ("sha", "ann:{SHA}nU4eI71bcnBGqeO0t9tXvY1u5oQ=\n"),
@@ -94,7 +98,23 @@ fn every_mistake_in_a_source_is_told() {
         ),
         (
             "[identity.a]\nmtls = { user = \"cn\" }".to_owned(),
-            "Error not-yet: identity source `mtls` is not built yet",
+            "Warning no-client-certificates: no listener asks for client certificates",
+        ),
+        (
+            format!("{ASKING}[identity.a]\nmtls = {{ roles = \"absent.toml\" }}"),
+            "Error unreadable-file: cannot read roles of users from `absent.toml`",
+        ),
+        (
+            format!("{ASKING}[identity.a]\nmtls = {{ roles = \"roles.toml\" }}"),
+            "Error bad-roles-file: `roles.toml` line 2: a line is `\"user\" = [\"role\"]`",
+        ),
+        (
+            format!("{ASKING}[identity.a]\nmtls = {{ roles = \"ou\" }}"),
+            "",
+        ),
+        (
+            "[identity.a]\nheader = { user = \"x-user\", from = \"10.0.0.1\" }".to_owned(),
+            "Error not-yet: identity source `header` is not built yet",
         ),
         (
             format!(
@@ -460,6 +480,7 @@ fn compiled_sources_let_their_people_in() {
         headers: &headers,
         query: None,
         client: [192, 0, 2, 1].into(),
+        certificate: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -490,3 +511,7 @@ fn compiled_sources_let_their_people_in() {
         ]
     );
 }
+
+/// A listener that asks for client certificates.
+const ASKING: &str =
+    "[[listener]]\naddress = \"127.0.0.1:1\"\ntls = { client_certificate = \"optional\" }\n";
