@@ -36,6 +36,7 @@ pub(super) fn write(view: &View, snapshot: &Snapshot, now: Timestamp) -> String 
     logs(view, &mut page);
     databases(snapshot, now, &mut page);
     keys(snapshot, now, &mut page);
+    devices(snapshot, now, &mut page);
     certificates(snapshot, &mut page);
     process(view, &mut page);
     page.finish()
@@ -103,6 +104,27 @@ fn keys(snapshot: &Snapshot, now: Timestamp, page: &mut Page) {
         for (result, count) in ["good", "failed"].iter().zip(set.keys.outcomes()) {
             page.sample(name, &[("source", &*set.source), ("result", result)], count);
         }
+    }
+}
+
+fn devices(snapshot: &Snapshot, now: Timestamp, page: &mut Page) {
+    let Some(list) = &snapshot.devices else {
+        return;
+    };
+    if let Some(newest) = list.devices.newest() {
+        let age = now.as_second() - newest.at().as_second();
+        page.single(
+            "portcullis_devices_age_seconds",
+            Kind::Gauge,
+            "Since the list of devices was true.",
+            age.max(0),
+        );
+        page.single(
+            "portcullis_devices",
+            Kind::Gauge,
+            "Devices in the list.",
+            newest.len(),
+        );
     }
 }
 

@@ -13,6 +13,7 @@ use super::basic::Login;
 use super::cache;
 use super::certificate::ClientCertificate;
 use super::error::AuthError;
+use super::forward_auth::Answer;
 use super::hashing::{Hashing, Overloaded};
 use super::jwt::Reading;
 use super::places::{self, Authorization};
@@ -31,6 +32,8 @@ pub struct Authenticator {
     places: Vec<(Place, SmallVec<[usize; 2]>)>,
     /// The first source that reads client certificates.
     certificates: Option<usize>,
+    /// Sources that look at no place of their own.
+    beside: Vec<usize>,
     /// Key sets that are fetched.
     remote: Vec<Arc<RemoteKeys>>,
     challenges: Vec<HeaderValue>,
@@ -66,6 +69,8 @@ struct Judged {
     /// The source by its place in the site's order; `NOBODY` where none claims it.
     source: usize,
     outcome: Outcome,
+    /// Whether it stood in `Authorization`.
+    from_authorization: bool,
 }
 
 enum Outcome {
@@ -115,11 +120,19 @@ impl Authenticator {
         let remote = sources
             .iter()
             .filter_map(|source| source.remote_keys().cloned());
+        let beside = sources
+            .iter()
+            .enumerate()
+            .filter_map(|(number, source)| match source.kind {
+                Kind::Header(_) | Kind::ForwardAuth(_) => Some(number),
+                Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_) => None,
+            });
         Self {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             certificates: sources
                 .iter()
                 .position(|source| source.reads_certificates()),
+            beside: beside.collect(),
             remote: remote.collect(),
             sources,
             places,
@@ -154,6 +167,7 @@ impl Authenticator {
             Place::Header(name) => Some(name.clone()),
             Place::Cookie(_) | Place::Query(_) => None,
         })
+        .chain(self.sources.iter().flat_map(|source| source.fields()))
         .collect()
     }
 
@@ -184,9 +198,14 @@ impl Authenticator {
                 let source = self.sources.iter().find(|source| source.name == *name);
                 match source.map(|source| &source.kind) {
                     Some(Kind::Jwt(_)) => &self.challenges_invalid,
-                    Some(Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_)) | None => {
-                        &self.challenges
-                    }
+                    Some(
+                        Kind::ApiKey(_)
+                        | Kind::Basic(_)
+                        | Kind::Mtls(_)
+                        | Kind::Header(_)
+                        | Kind::ForwardAuth(_),
+                    )
+                    | None => &self.challenges,
                 }
             }
             Presented::None
@@ -200,6 +219,7 @@ impl Authenticator {
     pub async fn authenticate(&self, head: &Head<'_>, now: Timestamp) -> Presented {
         let mut findings = Findings::new();
         for (number, (place, users)) in self.places.iter().enumerate() {
+            let known = findings.len();
             match place {
                 Place::Authorization => match places::authorization(head.headers) {
                     Ok(None) => {}
@@ -218,10 +238,11 @@ impl Authenticator {
                         findings.extend(self.value(number, users, value, head, now).await);
                     }
                     Ok(None) => {}
-                    Err(error) => findings.extend(users.first().map(|source| Judged {
-                        source: *source,
-                        outcome: Outcome::Invalid(error),
-                    })),
+                    Err(error) => findings.extend(
+                        users
+                            .first()
+                            .map(|source| Judged::by(*source, Outcome::Invalid(error))),
+                    ),
                 },
                 Place::Cookie(name) => {
                     let values = places::cookies(head.headers, name);
@@ -235,6 +256,11 @@ impl Authenticator {
                     }
                 }
             }
+            if *place == Place::Authorization
+                && let Some(found) = findings.get_mut(known)
+            {
+                found.from_authorization = true;
+            }
             if findings.len() > CREDENTIALS_MAX {
                 findings.clear();
                 findings.push(Judged::unclaimed(AuthError::TooMany));
@@ -244,7 +270,67 @@ impl Authenticator {
         if let (Some(certificate), Some(source)) = (head.certificate, self.certificates) {
             findings.extend(self.certificate(source, certificate, now));
         }
+        for number in &self.beside {
+            if let Some(found) = self.beside(*number, head, &mut findings).await {
+                findings.push(found);
+            }
+        }
         self.conclude(findings)
+    }
+
+    /// What a source that looks at no place of its own makes of a request: fields of trusted peers, another service's word.
+    async fn beside(
+        &self,
+        number: usize,
+        head: &Head<'_>,
+        findings: &mut Findings,
+    ) -> Option<Judged> {
+        let source = self.sources.get(number)?;
+        let outcome = match &source.kind {
+            Kind::Header(asserted) => {
+                match asserted.read(head.headers, head.peer, &source.name)? {
+                    Ok(principal) => Outcome::Valid(Arc::new(principal)),
+                    Err(error) => Outcome::Invalid(error),
+                }
+            }
+            Kind::ForwardAuth(service) => {
+                let known = |found: &Judged| {
+                    found.source < number && matches!(found.outcome, Outcome::Valid(_))
+                };
+                if findings.iter().any(known) {
+                    // Nothing that it says could count.
+                    return None;
+                }
+                // A token or login that a source before it has judged is that source's; one that nobody claims may be the
+                // service's.
+                let takes = service.headers_to.contains(&AUTHORIZATION);
+                let claimed = findings
+                    .iter()
+                    .any(|found| found.from_authorization && found.source != NOBODY);
+                if takes && !claimed {
+                    findings.retain(|found| !(found.from_authorization && found.source == NOBODY));
+                }
+                let shown = service.shown(head.headers, claimed.then_some(&AUTHORIZATION));
+                if shown.is_empty() {
+                    return None;
+                }
+                let answer = match head.ask {
+                    Some(ask) => ask.ask(&source.name, shown).await,
+                    None => Answer::Failed,
+                };
+                match answer {
+                    Answer::Known(fields) => match service.principal(&fields, &source.name) {
+                        Ok(principal) => Outcome::Valid(Arc::new(principal)),
+                        // What it says cannot be read: that is its fault, not the caller's.
+                        Err(_) => Outcome::Failed,
+                    },
+                    Answer::Unknown => Outcome::Invalid(AuthError::Refused),
+                    Answer::Failed => Outcome::Failed,
+                }
+            }
+            Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_) => return None,
+        };
+        Some(Judged::by(number, outcome))
     }
 
     /// A client certificate, judged by the first source that reads any.
@@ -276,10 +362,7 @@ impl Authenticator {
             }
             Err(error) => Outcome::Invalid(error),
         };
-        Some(Judged {
-            source: number,
-            outcome,
-        })
+        Some(Judged::by(number, outcome))
     }
 
     /// A Bearer token: claimed by a source, or an invalid credential.
@@ -304,7 +387,11 @@ impl Authenticator {
             let source = self.sources.get(*number)?;
             match &source.kind {
                 Kind::ApiKey(keys) => Some((*number, keys)),
-                Kind::Jwt(_) | Kind::Basic(_) | Kind::Mtls(_) => None,
+                Kind::Jwt(_)
+                | Kind::Basic(_)
+                | Kind::Mtls(_)
+                | Kind::Header(_)
+                | Kind::ForwardAuth(_) => None,
             }
         });
         let before = |number: &&usize| key_source.is_none_or(|(first, _)| **number < first);
@@ -320,7 +407,7 @@ impl Authenticator {
             Ok(principal) => Outcome::Valid(principal),
             Err(error) => Outcome::Invalid(error),
         };
-        Some(Judged { source, outcome })
+        Some(Judged::by(source, outcome))
     }
 
     /// A token, judged by the first of `users` that claims it; the error is why none does.
@@ -351,7 +438,7 @@ impl Authenticator {
                     Some(_) => Outcome::Invalid(AuthError::UnknownKey),
                     None => Outcome::Failed,
                 };
-                Ok(Judged { source, outcome })
+                Ok(Judged::by(source, outcome))
             }
         }
     }
@@ -369,7 +456,11 @@ impl Authenticator {
             let source = self.sources.get(*number)?;
             match &source.kind {
                 Kind::Jwt(jwt) => Some((*number, source, jwt)),
-                Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_) => None,
+                Kind::ApiKey(_)
+                | Kind::Basic(_)
+                | Kind::Mtls(_)
+                | Kind::Header(_)
+                | Kind::ForwardAuth(_) => None,
             }
         });
         let mut refusal = AuthError::WrongAlgorithm;
@@ -385,10 +476,7 @@ impl Authenticator {
                         {
                             return Ok(Looked::UnknownKey(number, remote, seen));
                         }
-                        return Ok(Looked::Judged(Judged {
-                            source: number,
-                            outcome: Outcome::Invalid(error),
-                        }));
+                        return Ok(Looked::Judged(Judged::by(number, Outcome::Invalid(error))));
                     }
                 };
                 let principal = Arc::new(verified.principal);
@@ -428,13 +516,17 @@ impl Authenticator {
                 .iter()
                 .find_map(|number| match &self.sources.get(*number)?.kind {
                     Kind::Basic(file) => Some((*number, file)),
-                    Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Mtls(_) => None,
+                    Kind::Jwt(_)
+                    | Kind::ApiKey(_)
+                    | Kind::Mtls(_)
+                    | Kind::Header(_)
+                    | Kind::ForwardAuth(_) => None,
                 })?;
         let login = match Login::read(credential) {
             Ok(login) => login,
             Err(error) => {
                 let outcome = Outcome::Invalid(error);
-                return Some(Judged { source, outcome });
+                return Some(Judged::by(source, outcome));
             }
         };
         let key = cache::key(self.number, 0, place, credential.as_bytes());
@@ -455,7 +547,7 @@ impl Authenticator {
             Ok(Err(error)) => Outcome::Invalid(error),
             Err(Overloaded) => Outcome::Failed,
         };
-        Some(Judged { source, outcome })
+        Some(Judged::by(source, outcome))
     }
 
     /// One answer from all findings.
@@ -507,18 +599,20 @@ impl Authenticator {
 }
 
 impl Judged {
-    const fn valid(source: usize, principal: Arc<Principal>) -> Self {
+    const fn by(source: usize, outcome: Outcome) -> Self {
         Self {
             source,
-            outcome: Outcome::Valid(principal),
+            outcome,
+            from_authorization: false,
         }
     }
 
+    const fn valid(source: usize, principal: Arc<Principal>) -> Self {
+        Self::by(source, Outcome::Valid(principal))
+    }
+
     const fn unclaimed(error: AuthError) -> Self {
-        Self {
-            source: NOBODY,
-            outcome: Outcome::Invalid(error),
-        }
+        Self::by(NOBODY, Outcome::Invalid(error))
     }
 }
 

@@ -122,12 +122,14 @@ impl Jwt {
         };
         let roles = self.roles.as_deref();
         let roles = roles.map_or_else(Vec::new, |path| claims::roles(&claims, path));
+        let device = claims.get("device").and_then(Value::as_object);
+        let device = device.cloned().unwrap_or_default();
         let principal = Principal {
             user,
             source: Arc::clone(name),
             roles,
             claims,
-            device: Map::new(),
+            device,
             expires: Some(Timestamp::from_second(until).unwrap_or(Timestamp::MAX)),
         };
         Ok(Verified {

@@ -13,7 +13,8 @@
 //! The room knows neither policy nor status codes, and it reads no file: [`crate::config`] hands it what was read. Its
 //! errors are words for the log; a client only learns that the credential is not valid.
 //!
-//! Start at [`Authenticator`]; each kind of source is a module: [`jwt`], [`api_key`], [`basic`], [`mtls`]. A further kind is a variant
+//! Start at [`Authenticator`]; each kind of source is a module: [`jwt`], [`api_key`], [`basic`], [`mtls`], [`mod@header`],
+//! [`forward_auth`]. A further kind is a variant
 //! of [`source::Kind`] and the arms that the compiler then asks for.
 
 use std::net::IpAddr;
@@ -21,6 +22,7 @@ use std::net::IpAddr;
 use http::HeaderMap;
 
 use self::certificate::ClientCertificate;
+use self::forward_auth::Ask;
 
 pub mod api_key;
 mod authenticator;
@@ -28,8 +30,11 @@ pub mod basic;
 mod cache;
 pub mod certificate;
 pub mod claims;
+pub mod device;
 mod error;
+pub mod forward_auth;
 mod hashing;
+pub mod header;
 pub mod jwt;
 pub mod keys;
 pub mod mtls;
@@ -53,6 +58,10 @@ pub struct Head<'a> {
     pub query: Option<&'a str>,
     /// The client address as policy judges it, canonical.
     pub client: IpAddr,
+    /// Who opened the connection, canonical.
+    pub peer: IpAddr,
+    /// Who asks other services; where nobody does, their answers are missing.
+    pub ask: Option<&'a dyn Ask>,
     /// The verified certificate that the client showed.
     pub certificate: Option<&'a ClientCertificate>,
 }

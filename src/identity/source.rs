@@ -7,6 +7,8 @@ use http::{HeaderName, HeaderValue};
 
 use super::api_key::ApiKeys;
 use super::basic::Users;
+use super::forward_auth::ForwardAuth;
+use super::header::Asserted;
 use super::jwt::Jwt;
 use super::mtls::Mtls;
 use super::remote::RemoteKeys;
@@ -37,6 +39,10 @@ pub enum Kind {
     Basic(Users),
     /// Client certificates.
     Mtls(Mtls),
+    /// Fields that trusted peers set.
+    Header(Asserted),
+    /// Another service is asked.
+    ForwardAuth(ForwardAuth),
 }
 
 /// Where a credential may stand.
@@ -68,7 +74,18 @@ impl Source {
                 }
                 (Kind::ApiKey(_), Kind::ApiKey(_)) | (Kind::Basic(_), Kind::Basic(_)) => true,
                 (Kind::Mtls(first), Kind::Mtls(second)) => first.user == second.user,
-                (Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_), _) => false,
+                (Kind::Header(first), Kind::Header(second)) => {
+                    first.user == second.user && first.from == second.from
+                }
+                (
+                    Kind::Jwt(_)
+                    | Kind::ApiKey(_)
+                    | Kind::Basic(_)
+                    | Kind::Mtls(_)
+                    | Kind::Header(_)
+                    | Kind::ForwardAuth(_),
+                    _,
+                ) => false,
             }
     }
 
@@ -78,8 +95,28 @@ impl Source {
         match self.kind {
             // A certificate goes nowhere by itself.
             Kind::Jwt(_) | Kind::Mtls(_) => true,
-            Kind::ApiKey(_) | Kind::Basic(_) => false,
+            Kind::ApiKey(_) | Kind::Basic(_) | Kind::Header(_) | Kind::ForwardAuth(_) => false,
         }
+    }
+
+    /// The request fields that are its credentials beside those of its places; `Cookie`, which carries more, is none.
+    pub fn fields(&self) -> impl Iterator<Item = HeaderName> {
+        let fields = match &self.kind {
+            Kind::Header(asserted) => {
+                let roles = asserted.roles.as_slice();
+                std::iter::once(&asserted.user)
+                    .chain(roles)
+                    .cloned()
+                    .collect()
+            }
+            Kind::ForwardAuth(service) => {
+                let mut fields = service.headers_to.clone();
+                fields.retain(|name| name != http::header::COOKIE);
+                fields
+            }
+            Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_) => Vec::new(),
+        };
+        fields.into_iter()
     }
 
     /// Its keys, where they are fetched.
@@ -87,7 +124,11 @@ impl Source {
     pub const fn remote_keys(&self) -> Option<&Arc<RemoteKeys>> {
         match &self.kind {
             Kind::Jwt(jwt) => jwt.remote(),
-            Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_) => None,
+            Kind::ApiKey(_)
+            | Kind::Basic(_)
+            | Kind::Mtls(_)
+            | Kind::Header(_)
+            | Kind::ForwardAuth(_) => None,
         }
     }
 
@@ -96,7 +137,11 @@ impl Source {
     pub const fn reads_certificates(&self) -> bool {
         match self.kind {
             Kind::Mtls(_) => true,
-            Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_) => false,
+            Kind::Jwt(_)
+            | Kind::ApiKey(_)
+            | Kind::Basic(_)
+            | Kind::Header(_)
+            | Kind::ForwardAuth(_) => false,
         }
     }
 }

@@ -220,6 +220,8 @@ fn ask_from(
         headers: &headers,
         query,
         client,
+        peer: [127, 0, 0, 1].into(),
+        ask: None,
         certificate: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -1014,6 +1016,8 @@ fn a_principal_carries_what_the_token_says() {
         headers: &headers,
         query: None,
         client: [127, 0, 0, 1].into(),
+        peer: [127, 0, 0, 1].into(),
+        ask: None,
         certificate: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -1447,7 +1451,7 @@ proptest! {
             put("x-token", value);
             put("x-api-key", value);
             put("cookie", &[b"t=", value.as_slice()].concat());
-            let head = Head { headers: &headers, query: Some(&query), client: [127, 0, 0, 1].into(), certificate: None };
+            let head = Head { headers: &headers, query: Some(&query), client: [127, 0, 0, 1].into(), peer: [127, 0, 0, 1].into(), ask: None, certificate: None };
             let presented = runtime.block_on(site.authenticate(&head, now()));
             let untouched = *value == good().into_bytes();
             prop_assert!(untouched || !matches!(presented, Presented::Valid(_)), "{presented:?}");

@@ -33,6 +33,8 @@ pub struct Draft {
 pub struct Inputs {
     /// Header fields, sorted.
     pub headers: Vec<HeaderName>,
+    /// Whether facts about devices are read.
+    pub devices: bool,
     /// Paths of claims, sorted.
     pub claims: Vec<Arc<str>>,
 }
@@ -57,6 +59,8 @@ impl Draft {
                     inputs.headers.push(name.clone());
                 } else if let Matcher::Claim(claim) = &test.matcher {
                     inputs.claims.push(Arc::clone(&claim.path));
+                } else if let Matcher::Device(_) = &test.matcher {
+                    inputs.devices = true;
                 }
             });
         }

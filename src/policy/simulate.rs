@@ -14,6 +14,7 @@ use super::evaluate::Unresolved;
 use super::explain::{Stage, Walk};
 use super::facts::{Scheme, TlsFacts};
 use super::{Credential, Decision, Facts, First, Identity, Place, Policy, RefusalStatus, Verdict};
+use crate::value::device::Device;
 use crate::value::path::{PathError, Target};
 use crate::value::principal::Principal;
 use crate::value::reason::Reason;
@@ -46,6 +47,8 @@ pub struct Asked {
     pub now: Timestamp,
     /// Who asks.
     pub caller: Caller,
+    /// The device, where it is not what the principal says of it.
+    pub device: Option<Device>,
 }
 
 /// Who asks.
@@ -140,6 +143,7 @@ fn on(
         websocket: asked.websocket,
         now: asked.now,
         identity: Identity::Open,
+        device: asked.device.as_ref(),
         lookup: &lookup,
         region: OnceCell::new(),
     };

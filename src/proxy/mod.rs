@@ -4,6 +4,7 @@
 //! - [`intake`]: refuses ambiguous requests and reads host and path once.
 //! - [`enforce`]: facts → decision → permit or denial.
 //! - `own`: the answers that we write; [`upward`]: a request head as the upstream gets it.
+//! - `question`: who asks, as another service knows (`forward_auth`).
 //! - [`headers`]: what is removed and what is set on the way up and down.
 //! - [`exchange`]: the access record of one request, closed at the end of its body.
 //! - [`body`]: the one response body type.
@@ -17,6 +18,7 @@ pub mod exchange;
 pub mod headers;
 pub mod intake;
 mod own;
+mod question;
 pub mod request_id;
 pub mod service;
 pub mod upward;

@@ -247,11 +247,13 @@ impl Gate {
             decision,
             person,
             challenges,
+            device,
         } = match (first, site) {
             (First::Decided(decision), _) => Judged {
                 decision,
                 person: None,
                 challenges: Vec::new(),
+                device: None,
             },
             (First::SignIn, Some(site)) => {
                 case.second(&site.identity, &mut exchange.record).await?
@@ -260,6 +262,7 @@ impl Gate {
             (First::SignIn, None) => return Err(Failure::Internal),
         };
         exchange.seen.decision = Some(decision);
+        exchange.seen.device = device;
         let record = &mut exchange.record;
         if let Some(told) = tell(decision, challenges, snapshot, record) {
             record.answered_by = AnsweredBy::Policy;

@@ -1,4 +1,4 @@
-//! Keys that issuers publish, fetched here so that a request waits for them only when it must.
+//! Keys that issuers publish, and lists of devices, fetched here so that a request waits for them only when it must.
 //!
 //! One task per key set: at once, again every few minutes, and sooner where a token names a key that nobody knows. Whatever goes
 //! wrong, the last good set stays.
@@ -10,11 +10,12 @@ use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::Empty;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::config::context::Memory;
+use crate::identity::device::{List, Posture, RemotePosture};
 use crate::identity::keys::Key;
 use crate::identity::remote::RemoteKeys;
 use crate::snapshot::{KeySet, Remote, Snapshot};
@@ -24,6 +25,7 @@ use crate::upstream::ask::{AskError, ask};
 #[derive(Debug, Default)]
 pub(super) struct Fetching {
     tasks: Vec<(Arc<RemoteKeys>, AbortHandle)>,
+    devices: Option<AbortHandle>,
 }
 
 impl Fetching {
@@ -52,6 +54,32 @@ impl Fetching {
             let task = tokio::spawn(run).abort_handle();
             self.tasks.push((Arc::clone(keys), task));
         }
+        self.follow_devices(snapshot, memory);
+    }
+
+    fn follow_devices(&mut self, snapshot: &Snapshot, memory: &mut Memory) {
+        let wanted =
+            snapshot
+                .devices
+                .as_ref()
+                .and_then(|list| match (&list.devices.list, &list.remote) {
+                    (List::Remote(posture), Some(remote)) => {
+                        Some((posture, remote, list.devices.max_age))
+                    }
+                    (List::Remote(_) | List::Fixed(_), _) => None,
+                });
+        let same = |other: &Arc<RemotePosture>| {
+            wanted.is_some_and(|(posture, ..)| Arc::ptr_eq(posture, other))
+        };
+        memory.fetched_devices.retain(|_, posture| same(posture));
+        if let Some(task) = &self.devices {
+            // Its age may have another limit now: begun anew, with the last good list at hand.
+            task.abort();
+        }
+        self.devices = wanted.map(|(posture, remote, max_age)| {
+            let run = fetch_devices(Arc::clone(posture), Arc::clone(remote), max_age);
+            tokio::spawn(run).abort_handle()
+        });
     }
 }
 
@@ -103,8 +131,50 @@ enum FetchError {
     Status(StatusCode),
     #[error("the answer is no JWK set")]
     NotJwks(#[source] crate::identity::keys::KeyError),
+    #[error("the answer is no list of devices")]
+    NotDevices,
     #[error("the set holds no public key that can verify a token")]
     Empty,
+}
+
+async fn fetch_devices(posture: Arc<RemotePosture>, remote: Arc<Remote>, max_age: SignedDuration) {
+    // Three more attempts before the list is too old.
+    let every = max_age.unsigned_abs() / 4;
+    let every = every.clamp(RETRY_FIRST, EVERY);
+    let mut retry = RETRY_FIRST;
+    loop {
+        let fetched = devices(&remote).await;
+        let pause = match &fetched {
+            Ok(_) => {
+                retry = RETRY_FIRST;
+                every
+            }
+            Err(why) => {
+                let url = &*remote.server.url;
+                tracing::warn!(url, error = %why, "the list of devices cannot be fetched; the last good one counts while it is young enough");
+                let pause = retry.min(every);
+                retry = (retry * 2).min(RETRY_LAST);
+                pause
+            }
+        };
+        posture.end(fetched.ok());
+        sleep(pause).await;
+    }
+}
+
+async fn devices(remote: &Remote) -> Result<Posture, FetchError> {
+    let asked = Timestamp::now();
+    let response = ask(
+        remote,
+        Request::new(Empty::<Bytes>::new()),
+        DEVICES_SIZE_MAX,
+        TIMEOUT,
+    )
+    .await?;
+    if response.status() != StatusCode::OK {
+        return Err(FetchError::Status(response.status()));
+    }
+    Posture::read(&response.into_body(), asked).ok_or(FetchError::NotDevices)
 }
 
 async fn attempt(remote: &Remote) -> Result<(Vec<Key>, u64), FetchError> {
@@ -137,5 +207,7 @@ const RETRY_LAST: Duration = Duration::from_secs(30);
 const APART: Duration = Duration::from_secs(5);
 /// The largest key set that is read. Those of large providers have some 10 KiB.
 const SIZE_MAX: usize = 1024 * 1024;
+/// The largest list of devices that is read.
+const DEVICES_SIZE_MAX: usize = 16 * 1024 * 1024;
 /// How long an attempt may take.
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -13,6 +13,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use crate::client::address::Trust;
 use crate::client::geo::Databases;
 use crate::identity::Authenticator;
+use crate::identity::device::Devices;
 use crate::identity::remote::RemoteKeys;
 use crate::policy::Policy;
 
@@ -47,6 +48,10 @@ pub struct Snapshot {
     pub sites: Vec<Site>,
     /// Keys that are fetched, one entry per identity source.
     pub key_sets: Vec<KeySet>,
+    /// `[devices]`.
+    pub devices: Option<DeviceList>,
+    /// Services that identity sources ask.
+    pub forward_auths: Vec<AuthService>,
     /// The upstreams.
     pub upstreams: Vec<Arc<Upstream>>,
     /// The access logs.
@@ -86,6 +91,26 @@ pub struct KeySet {
     pub keys: Arc<RemoteKeys>,
     /// Where it is published.
     pub remote: Arc<Remote>,
+}
+
+/// `[devices]`: the list, and where it is fetched, if it is.
+#[derive(Debug)]
+pub struct DeviceList {
+    /// The list.
+    pub devices: Devices,
+    /// Its URL.
+    pub remote: Option<Arc<Remote>>,
+}
+
+/// A service that an identity source asks.
+#[derive(Debug)]
+pub struct AuthService {
+    /// The name of the `[identity.NAME]`.
+    pub source: Arc<str>,
+    /// Where it is asked.
+    pub remote: Arc<Remote>,
+    /// How long it may take.
+    pub timeout: Duration,
 }
 
 /// `[server]`.

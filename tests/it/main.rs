@@ -17,8 +17,10 @@ mod support;
 
 mod address;
 mod admin;
+mod asked;
 mod conformance;
 mod denial;
+mod devices;
 mod fields;
 mod golden;
 mod h2;

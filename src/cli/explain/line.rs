@@ -118,6 +118,7 @@ fn of(bench: &Bench<'_>, line: &Line<'_>) -> Result<Question, Unclear> {
         websocket: false,
         now,
         caller: Caller::Nobody,
+        device: None,
     };
     let caller;
     (asked.caller, caller) = caller_of(line, &mut unknown);

@@ -5,6 +5,7 @@ pub mod answer;
 pub mod client;
 mod condition;
 pub mod denial;
+mod devices;
 mod files;
 pub mod geoip;
 pub mod identity;
@@ -43,6 +44,7 @@ pub(crate) fn snapshot(root: &Table, generation: u64, cx: &mut Context) -> Optio
     }
     let access_logs = access_log::compile(root, cx);
     let sources = identity::compile(root, cx);
+    let devices = devices::compile(root, cx);
     let upstreams = upstream::compile(root, cx);
     let listeners = listener::compile(root, cx);
     let denial = denial::compile(root.table("denial"), &Denial::default(), cx);
@@ -73,6 +75,8 @@ pub(crate) fn snapshot(root: &Table, generation: u64, cx: &mut Context) -> Optio
         policy,
         sites: compiled.sites,
         key_sets: std::mem::take(&mut cx.key_sets),
+        devices,
+        forward_auths: std::mem::take(&mut cx.forward_auths),
         upstreams,
         access_logs,
         denial,

@@ -114,7 +114,35 @@ fn every_mistake_in_a_source_is_told() {
         ),
         (
             "[identity.a]\nheader = { user = \"x-user\", from = \"10.0.0.1\" }".to_owned(),
-            "Error not-yet: identity source `header` is not built yet",
+            "",
+        ),
+        (
+            "[identity.a]\nheader = { user = \"x-user\", from = \"0.0.0.0/0\" }".to_owned(),
+            "Error trusts-everyone: everybody is trusted: any client can claim to be anybody",
+        ),
+        (
+            "[identity.a]\nheader = { user = \"Cookie\", from = \"10.0.0.1\" }".to_owned(),
+            "Error bad-header: `cookie` cannot name a user",
+        ),
+        (
+            "[identity.a]\nforward_auth = { url = \"http://127.0.0.1:9/a\", headers_from = { user = \"x-user\" } }".to_owned(),
+            "",
+        ),
+        (
+            "[identity.a]\nforward_auth = { url = \"http://auth.example/a\", headers_from = { user = \"x-user\" } }".to_owned(),
+            "Error insecure-url",
+        ),
+        (
+            "[identity.a]\nforward_auth = { url = \"http://127.0.0.1:9/a\", headers_from = {} }".to_owned(),
+            "Error empty-value: `headers_from` names no field",
+        ),
+        (
+            "[identity.a]\nforward_auth = { url = \"http://127.0.0.1:9/a\", headers_to = [\"Content-Length\"], headers_from = { user = \"x-user\" } }".to_owned(),
+            "Error bad-header: `content-length` cannot be shown to another service",
+        ),
+        (
+            "[identity.a]\nforward_auth = { url = \"http://127.0.0.1:9/a\", timeout = \"60s\", headers_from = { user = \"x-user\" } }".to_owned(),
+            "Error out-of-range: `timeout` is longer",
         ),
         (
             format!(
@@ -480,6 +508,8 @@ fn compiled_sources_let_their_people_in() {
         headers: &headers,
         query: None,
         client: [192, 0, 2, 1].into(),
+        peer: [127, 0, 0, 1].into(),
+        ask: None,
         certificate: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
