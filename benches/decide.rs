@@ -290,6 +290,7 @@ fn decide(policy: &Policy, request: &Request, headers: &HeaderMap) -> (Option<De
         websocket: false,
         now: jiff::Timestamp::UNIX_EPOCH,
         identity: Identity::Open,
+        device: None,
         lookup: &lookup,
         region: OnceCell::new(),
     };

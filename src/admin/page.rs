@@ -38,6 +38,8 @@ pub(super) fn write(view: &View, snapshot: &Snapshot, now: Timestamp) -> String 
     endpoints(view, &mut page);
     logs(view, &mut page);
     databases(snapshot, now, &mut page);
+    keys(snapshot, now, &mut page);
+    devices(snapshot, now, &mut page);
     certificates(snapshot, &mut page);
     limits(snapshot, &mut page);
     closed(snapshot, now, &mut page);
@@ -158,6 +160,56 @@ fn closed(snapshot: &Snapshot, now: Timestamp, page: &mut Page) {
     for site in &snapshot.sites {
         let closed = u64::from(site.maintenance.closed(now));
         page.sample(name, &[("site", &site.name)], closed);
+    }
+}
+
+fn keys(snapshot: &Snapshot, now: Timestamp, page: &mut Page) {
+    if snapshot.key_sets.is_empty() {
+        return;
+    }
+    let name = "portcullis_identity_keys_age_seconds";
+    page.family(
+        name,
+        Kind::Gauge,
+        "Since the keys of an identity source were fetched; absent where they never were.",
+    );
+    for set in &snapshot.key_sets {
+        if let Some(fetched) = set.keys.fetched() {
+            let age = now.as_second() - fetched.as_second();
+            page.sample(name, &[("source", &*set.source)], age.max(0));
+        }
+    }
+    let name = "portcullis_identity_keys_fetches_total";
+    page.family(
+        name,
+        Kind::Counter,
+        "Attempts to fetch the keys of an identity source.",
+    );
+    for set in &snapshot.key_sets {
+        for (result, count) in ["good", "failed"].iter().zip(set.keys.outcomes()) {
+            page.sample(name, &[("source", &*set.source), ("result", result)], count);
+        }
+    }
+}
+
+fn devices(snapshot: &Snapshot, now: Timestamp, page: &mut Page) {
+    let Some(list) = &snapshot.devices else {
+        return;
+    };
+    if let Some(newest) = list.devices.newest() {
+        let age = now.as_second() - newest.at().as_second();
+        page.single(
+            "portcullis_devices_age_seconds",
+            Kind::Gauge,
+            "Since the list of devices was true.",
+            age.max(0),
+        );
+        page.single(
+            "portcullis_devices",
+            Kind::Gauge,
+            "Devices in the list.",
+            newest.len(),
+        );
     }
 }
 

@@ -20,6 +20,7 @@ use crate::policy::facts::{Scheme, TlsFacts, TlsVersion};
 use crate::policy::simulate::{Asked, Caller};
 use crate::policy::unknown::Kinds;
 use crate::value::country::{Continent, Country, Subdivision};
+use crate::value::device::Device;
 use crate::value::principal::Principal;
 use crate::value::region::{Anonymizers, GeoFacts, Region};
 
@@ -186,6 +187,12 @@ impl<'l> LogLine<'l> {
         };
         let (caller, lacks) = self.caller(inputs);
         miss(lacks);
+        let (device, lacks) = self.held("device", &inputs.device, Kinds::DEVICE);
+        miss(lacks);
+        let device = Device {
+            facts: device,
+            failed: self.fact("device_failed").is_some(),
+        };
         let looked = self.user.is_some()
             || self.auth_error.is_some()
             || self.fact("identity").is_some()
@@ -217,6 +224,7 @@ impl<'l> LogLine<'l> {
             websocket: self.fact("upgrade").and_then(Value::as_str) == Some("websocket"),
             now,
             caller,
+            device: Some(device),
         };
         Ok(Told {
             asked,
@@ -297,6 +305,20 @@ impl<'l> LogLine<'l> {
         Ok(region)
     }
 
+    /// The values at these paths, and what is lacking where one is not logged.
+    fn held(&self, prefix: &str, paths: &[Arc<str>], kind: Kinds) -> (Map<String, Value>, Kinds) {
+        let (mut held, mut lacks) = (Map::new(), Kinds::NONE);
+        for path in paths {
+            match self.fact(&format!("{prefix}.{path}")) {
+                Some(value) => {
+                    held.insert(path.to_string(), value.clone());
+                }
+                None => lacks = lacks.union(kind),
+            }
+        }
+        (held, lacks)
+    }
+
     fn caller(&self, inputs: &Inputs) -> (Caller, Kinds) {
         let Some(user) = &self.user else {
             let caller = match self.auth_error.as_deref() {
@@ -306,28 +328,14 @@ impl<'l> LogLine<'l> {
             };
             return (caller, Kinds::NONE);
         };
-        let mut lacks = Kinds::NONE;
-        let mut held = |prefix: &str, paths: &[Arc<str>], kind| {
-            let mut held = Map::new();
-            for path in paths {
-                match self.fact(&format!("{prefix}.{path}")) {
-                    Some(value) => {
-                        held.insert(path.to_string(), value.clone());
-                    }
-                    None => lacks = lacks.union(kind),
-                }
-            }
-            held
-        };
-        let claims = held("claim", &inputs.claims, Kinds::CLAIM);
-        let device = held("device", &inputs.device, Kinds::DEVICE);
+        let (claims, lacks) = self.held("claim", &inputs.claims, Kinds::CLAIM);
         let roles = self.roles.iter().flatten();
         let principal = Principal {
             user: Arc::from(&**user),
             source: Arc::from(self.source.as_deref().unwrap_or("somewhere")),
             roles: roles.map(|role| Arc::from(&**role)).collect(),
             claims,
-            device,
+            device: Map::new(),
             expires: None,
         };
         (Caller::Known(Arc::new(principal)), lacks)

@@ -18,6 +18,10 @@ pub struct Context {
     pub memory: Memory,
     /// Pages loaded so far, by the name that refusals carry.
     pub pages: crate::snapshot::notice::Pages,
+    /// Key sets to be fetched, as identity sources name them.
+    pub key_sets: Vec<crate::snapshot::KeySet>,
+    /// Services that identity sources ask.
+    pub forward_auths: Vec<crate::snapshot::AuthService>,
     /// The time of the load: `until` and stale snapshots are judged by it.
     pub now: jiff::Timestamp,
     /// Where the lines of the files begin.
@@ -34,6 +38,15 @@ pub struct Memory {
     pub names: std::collections::BTreeMap<String, (jiff::Timestamp, Vec<std::net::IpAddr>)>,
     /// Names that the configuration asks for.
     pub wanted_names: std::collections::BTreeSet<String>,
+    /// Fetched key sets, by their URL and the authorities that vouch for it. Compile adds those that it misses; the control
+    /// thread fetches what is in force and forgets the rest.
+    pub key_sets:
+        std::collections::BTreeMap<(String, u64), Arc<crate::identity::remote::RemoteKeys>>,
+    /// The last good list of devices of a file.
+    pub devices: std::collections::BTreeMap<PathBuf, Arc<crate::identity::device::Posture>>,
+    /// Fetched lists of devices, as `key_sets`.
+    pub fetched_devices:
+        std::collections::BTreeMap<(String, u64), Arc<crate::identity::device::RemotePosture>>,
     /// Databases that are open, so that a load reads only those that changed.
     pub databases: super::compile::geoip::Opened,
     /// What has been counted for limits.

@@ -155,6 +155,7 @@ const COVERED_ELSEWHERE: &[(&str, &str)] = &[
     ("key-mismatch", "src/config/compile/tls/tests.rs"),
     ("list-kept", "src/config/compile/policy_tests.rs"),
     ("old-database", "src/config/compile/geoip.rs"),
+    ("old-devices", "src/config/compile/devices.rs"),
     ("old-provider-snapshot", "src/config/compile/client.rs"),
     ("premature-certificate", "src/config/compile/tls/tests.rs"),
     ("stale-name", "src/config/compile/policy_tests.rs"),
@@ -177,12 +178,16 @@ const OUT_OF_REACH: &[(&str, &str)] = &[
 /// Words of the sources that are written like codes.
 const NO_CODES: &[&str] = &[
     "cf-connecting-ip",
+    "content-length",
     "date-time",
     "hash-daily",
+    "keep-alive",
     "proxy-authorization",
+    "proxy-connection",
     "remote-user",
     "set-cookie",
     "step-up",
+    "transfer-encoding",
     "true-client-ip",
     "x-api-key",
     "x-client-ip",
@@ -209,7 +214,19 @@ fn every_file_of_the_package_loads_and_tests_every_rule() {
     for path in all {
         let shown = path.display();
         let loaded = load(Input::File(path.clone()), Memory::default(), 1, now);
-        assert_eq!(loaded.report.render_plain(), "", "{shown}");
+        // The bank's certificates are its own: until the listener asks for them, `check` says so.
+        let bank = path.file_stem().is_some_and(|name| name == "bank");
+        let expected: &[&str] = if bank {
+            &["no-client-certificates"]
+        } else {
+            &[]
+        };
+        assert_eq!(
+            codes(&loaded),
+            expected,
+            "{shown}: {}",
+            loaded.report.render_plain()
+        );
         let tested = expected_rules(&loaded.root);
         let snapshot = loaded.snapshot.unwrap();
         for rule in snapshot.policy.rules() {

@@ -11,10 +11,13 @@ use smallvec::SmallVec;
 use super::Head;
 use super::basic::Login;
 use super::cache;
+use super::certificate::ClientCertificate;
 use super::error::AuthError;
+use super::forward_auth::Answer;
 use super::hashing::{Hashing, Overloaded};
 use super::jwt::Reading;
 use super::places::{self, Authorization};
+use super::remote::RemoteKeys;
 use super::source::{Kind, Place, Source};
 
 use crate::value::principal::Principal;
@@ -27,6 +30,12 @@ pub struct Authenticator {
     sources: Vec<Arc<Source>>,
     /// Every place that some source looks at, `Authorization` first, with the sources that look there.
     places: Vec<(Place, SmallVec<[usize; 2]>)>,
+    /// The first source that reads client certificates.
+    certificates: Option<usize>,
+    /// Sources that look at no place of their own.
+    beside: Vec<usize>,
+    /// Key sets that are fetched.
+    remote: Vec<Arc<RemoteKeys>>,
     challenges: Vec<HeaderValue>,
     /// The same where a token was sent and is invalid.
     challenges_invalid: Vec<HeaderValue>,
@@ -60,12 +69,21 @@ struct Judged {
     /// The source by its place in the site's order; `NOBODY` where none claims it.
     source: usize,
     outcome: Outcome,
+    /// Whether it stood in `Authorization`.
+    from_authorization: bool,
 }
 
 enum Outcome {
     Valid(Arc<Principal>),
     Invalid(AuthError),
     Failed,
+}
+
+/// What one look at a token came to.
+enum Looked<'a> {
+    Judged(Judged),
+    /// The source that claims it has no such key; its keys, and the version of them that was looked at.
+    UnknownKey(usize, &'a RemoteKeys, u64),
 }
 
 type Findings = SmallVec<[Judged; 2]>;
@@ -89,15 +107,33 @@ impl Authenticator {
         }
         let [challenges, challenges_invalid] = [0, 1].map(|which| {
             let mut all: Vec<HeaderValue> = Vec::new();
-            for value in sources.iter().filter_map(|s| s.challenges.get(which)) {
+            for value in sources
+                .iter()
+                .filter_map(|s| s.challenges.as_ref()?.get(which))
+            {
                 if !all.contains(value) {
                     all.push(value.clone());
                 }
             }
             all
         });
+        let remote = sources
+            .iter()
+            .filter_map(|source| source.remote_keys().cloned());
+        let beside = sources
+            .iter()
+            .enumerate()
+            .filter_map(|(number, source)| match source.kind {
+                Kind::Header(_) | Kind::ForwardAuth(_) => Some(number),
+                Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_) => None,
+            });
         Self {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
+            certificates: sources
+                .iter()
+                .position(|source| source.reads_certificates()),
+            beside: beside.collect(),
+            remote: remote.collect(),
             sources,
             places,
             challenges,
@@ -131,6 +167,7 @@ impl Authenticator {
             Place::Header(name) => Some(name.clone()),
             Place::Cookie(_) | Place::Query(_) => None,
         })
+        .chain(self.sources.iter().flat_map(|source| source.fields()))
         .collect()
     }
 
@@ -161,7 +198,14 @@ impl Authenticator {
                 let source = self.sources.iter().find(|source| source.name == *name);
                 match source.map(|source| &source.kind) {
                     Some(Kind::Jwt(_)) => &self.challenges_invalid,
-                    Some(Kind::ApiKey(_) | Kind::Basic(_)) | None => &self.challenges,
+                    Some(
+                        Kind::ApiKey(_)
+                        | Kind::Basic(_)
+                        | Kind::Mtls(_)
+                        | Kind::Header(_)
+                        | Kind::ForwardAuth(_),
+                    )
+                    | None => &self.challenges,
                 }
             }
             Presented::None
@@ -175,11 +219,12 @@ impl Authenticator {
     pub async fn authenticate(&self, head: &Head<'_>, now: Timestamp) -> Presented {
         let mut findings = Findings::new();
         for (number, (place, users)) in self.places.iter().enumerate() {
+            let known = findings.len();
             match place {
                 Place::Authorization => match places::authorization(head.headers) {
                     Ok(None) => {}
                     Ok(Some(Authorization::Bearer(token))) => {
-                        findings.push(self.bearer(number, users, token, now));
+                        findings.push(self.bearer(number, users, token, now).await);
                     }
                     Ok(Some(Authorization::Basic(login))) => {
                         if let Some(found) = self.basic(number, users, login, now).await {
@@ -190,25 +235,31 @@ impl Authenticator {
                 },
                 Place::Header(name) => match places::header(head.headers, name) {
                     Ok(Some(value)) => {
-                        findings.extend(self.value(number, users, value, head, now));
+                        findings.extend(self.value(number, users, value, head, now).await);
                     }
                     Ok(None) => {}
-                    Err(error) => findings.extend(users.first().map(|source| Judged {
-                        source: *source,
-                        outcome: Outcome::Invalid(error),
-                    })),
+                    Err(error) => findings.extend(
+                        users
+                            .first()
+                            .map(|source| Judged::by(*source, Outcome::Invalid(error))),
+                    ),
                 },
                 Place::Cookie(name) => {
                     let values = places::cookies(head.headers, name);
                     for value in values.take(CREDENTIALS_MAX + 1) {
-                        findings.extend(self.value(number, users, value, head, now));
+                        findings.extend(self.value(number, users, value, head, now).await);
                     }
                 }
                 Place::Query(name) => {
                     for value in places::query(head, name).take(CREDENTIALS_MAX + 1) {
-                        findings.extend(self.value(number, users, &value, head, now));
+                        findings.extend(self.value(number, users, &value, head, now).await);
                     }
                 }
+            }
+            if *place == Place::Authorization
+                && let Some(found) = findings.get_mut(known)
+            {
+                found.from_authorization = true;
             }
             if findings.len() > CREDENTIALS_MAX {
                 findings.clear();
@@ -216,19 +267,114 @@ impl Authenticator {
                 break;
             }
         }
+        if let (Some(certificate), Some(source)) = (head.certificate, self.certificates) {
+            findings.extend(self.certificate(source, certificate, now));
+        }
+        for number in &self.beside {
+            if let Some(found) = self.beside(*number, head, &mut findings).await {
+                findings.push(found);
+            }
+        }
         self.conclude(findings)
     }
 
+    /// What a source that looks at no place of its own makes of a request: fields of trusted peers, another service's word.
+    async fn beside(
+        &self,
+        number: usize,
+        head: &Head<'_>,
+        findings: &mut Findings,
+    ) -> Option<Judged> {
+        let source = self.sources.get(number)?;
+        let outcome = match &source.kind {
+            Kind::Header(asserted) => {
+                match asserted.read(head.headers, head.peer, &source.name)? {
+                    Ok(principal) => Outcome::Valid(Arc::new(principal)),
+                    Err(error) => Outcome::Invalid(error),
+                }
+            }
+            Kind::ForwardAuth(service) => {
+                let known = |found: &Judged| {
+                    found.source < number && matches!(found.outcome, Outcome::Valid(_))
+                };
+                if findings.iter().any(known) {
+                    // Nothing that it says could count.
+                    return None;
+                }
+                // A token or login that a source before it has judged is that source's; one that nobody claims may be the
+                // service's.
+                let takes = service.headers_to.contains(&AUTHORIZATION);
+                let claimed = findings
+                    .iter()
+                    .any(|found| found.from_authorization && found.source != NOBODY);
+                if takes && !claimed {
+                    findings.retain(|found| !(found.from_authorization && found.source == NOBODY));
+                }
+                let shown = service.shown(head.headers, claimed.then_some(&AUTHORIZATION));
+                if shown.is_empty() {
+                    return None;
+                }
+                let answer = match head.ask {
+                    Some(ask) => ask.ask(&source.name, shown).await,
+                    None => Answer::Failed,
+                };
+                match answer {
+                    Answer::Known(fields) => match service.principal(&fields, &source.name) {
+                        Ok(principal) => Outcome::Valid(Arc::new(principal)),
+                        // What it says cannot be read: that is its fault, not the caller's.
+                        Err(_) => Outcome::Failed,
+                    },
+                    Answer::Unknown => Outcome::Invalid(AuthError::Refused),
+                    Answer::Failed => Outcome::Failed,
+                }
+            }
+            Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_) => return None,
+        };
+        Some(Judged::by(number, outcome))
+    }
+
+    /// A client certificate, judged by the first source that reads any.
+    fn certificate(
+        &self,
+        number: usize,
+        certificate: &ClientCertificate,
+        now: Timestamp,
+    ) -> Option<Judged> {
+        let source = self.sources.get(number)?;
+        let Kind::Mtls(mtls) = &source.kind else {
+            return None;
+        };
+        let key = cache::key(self.number, 0, NOBODY, &certificate.fingerprint);
+        if let Some(known) = cache::find(key, now.as_second()) {
+            return Some(Judged::valid(number, known.principal));
+        }
+        let outcome = match mtls.verify(certificate, &source.name, now) {
+            Ok(principal) => {
+                let principal = Arc::new(principal);
+                let entry = cache::Entry {
+                    from: i64::MIN,
+                    until: principal.expires.map_or(i64::MIN, Timestamp::as_second),
+                    source: number,
+                    principal: Arc::clone(&principal),
+                };
+                cache::remember(key, entry, CERTIFICATE_BYTES);
+                Outcome::Valid(principal)
+            }
+            Err(error) => Outcome::Invalid(error),
+        };
+        Some(Judged::by(number, outcome))
+    }
+
     /// A Bearer token: claimed by a source, or an invalid credential.
-    fn bearer(&self, place: usize, users: &[usize], token: &str, now: Timestamp) -> Judged {
-        match self.token(place, users, token, now) {
+    async fn bearer(&self, place: usize, users: &[usize], token: &str, now: Timestamp) -> Judged {
+        match self.token(place, users, token, now).await {
             Ok(judged) => judged,
             Err(error) => Judged::unclaimed(error),
         }
     }
 
     /// A value of a cookie, a query parameter or a field of its own. What no source claims is no credential.
-    fn value(
+    async fn value(
         &self,
         place: usize,
         users: &[usize],
@@ -241,14 +387,18 @@ impl Authenticator {
             let source = self.sources.get(*number)?;
             match &source.kind {
                 Kind::ApiKey(keys) => Some((*number, keys)),
-                Kind::Jwt(_) | Kind::Basic(_) => None,
+                Kind::Jwt(_)
+                | Kind::Basic(_)
+                | Kind::Mtls(_)
+                | Kind::Header(_)
+                | Kind::ForwardAuth(_) => None,
             }
         });
         let before = |number: &&usize| key_source.is_none_or(|(first, _)| **number < first);
         let token_sources: SmallVec<[usize; 2]> = users.iter().filter(before).copied().collect();
         if !token_sources.is_empty() {
             let token = places::without_scheme(value);
-            if let Ok(judged) = self.token(place, &token_sources, token, now) {
+            if let Ok(judged) = self.token(place, &token_sources, token, now).await {
                 return Some(judged);
             }
         }
@@ -257,11 +407,11 @@ impl Authenticator {
             Ok(principal) => Outcome::Valid(principal),
             Err(error) => Outcome::Invalid(error),
         };
-        Some(Judged { source, outcome })
+        Some(Judged::by(source, outcome))
     }
 
     /// A token, judged by the first of `users` that claims it; the error is why none does.
-    fn token(
+    async fn token(
         &self,
         place: usize,
         users: &[usize],
@@ -271,28 +421,62 @@ impl Authenticator {
         if token.len() > super::jwt::TOKEN_BYTES_MAX {
             return Err(AuthError::TooLarge);
         }
-        let key = cache::key(self.number, place, token.as_bytes());
+        let key = cache::key(self.number, self.epoch(), place, token.as_bytes());
         if let Some(known) = cache::find(key, now.as_second()) {
             return Ok(Judged::valid(known.source, known.principal));
         }
+        match self.look(place, users, token, now)? {
+            Looked::Judged(judged) => Ok(judged),
+            Looked::UnknownKey(source, remote, seen) => {
+                // Once more with a newer set, where there is one.
+                if remote.newer_than(seen).await
+                    && let Looked::Judged(judged) = self.look(place, users, token, now)?
+                {
+                    return Ok(judged);
+                }
+                let outcome = match remote.fetched() {
+                    Some(_) => Outcome::Invalid(AuthError::UnknownKey),
+                    None => Outcome::Failed,
+                };
+                Ok(Judged::by(source, outcome))
+            }
+        }
+    }
+
+    /// One look at a token, by the keys that are at hand.
+    fn look(
+        &self,
+        place: usize,
+        users: &[usize],
+        token: &str,
+        now: Timestamp,
+    ) -> Result<Looked<'_>, AuthError> {
         let reading = Reading::read(token)?;
         let sources = users.iter().filter_map(|number| {
             let source = self.sources.get(*number)?;
             match &source.kind {
                 Kind::Jwt(jwt) => Some((*number, source, jwt)),
-                Kind::ApiKey(_) | Kind::Basic(_) => None,
+                Kind::ApiKey(_)
+                | Kind::Basic(_)
+                | Kind::Mtls(_)
+                | Kind::Header(_)
+                | Kind::ForwardAuth(_) => None,
             }
         });
         let mut refusal = AuthError::WrongAlgorithm;
         for (number, source, jwt) in sources {
             if jwt.claims(&reading) {
+                // Read before the keys: a set that comes between the two only makes us look once more.
+                let (epoch, seen) = (self.epoch(), jwt.remote().map(|remote| remote.version()));
                 let verified = match jwt.verify(reading, &source.name, now) {
                     Ok(verified) => verified,
                     Err(error) => {
-                        return Ok(Judged {
-                            source: number,
-                            outcome: Outcome::Invalid(error),
-                        });
+                        if let (AuthError::UnknownKey, Some(remote), Some(seen)) =
+                            (error, jwt.remote(), seen)
+                        {
+                            return Ok(Looked::UnknownKey(number, remote, seen));
+                        }
+                        return Ok(Looked::Judged(Judged::by(number, Outcome::Invalid(error))));
                     }
                 };
                 let principal = Arc::new(verified.principal);
@@ -302,14 +486,21 @@ impl Authenticator {
                     source: number,
                     principal: Arc::clone(&principal),
                 };
+                let key = cache::key(self.number, epoch, place, token.as_bytes());
                 cache::remember(key, entry, token.len());
-                return Ok(Judged::valid(number, principal));
+                return Ok(Looked::Judged(Judged::valid(number, principal)));
             }
             if jwt.pins(&reading) {
                 refusal = AuthError::WrongIssuer;
             }
         }
         Err(refusal)
+    }
+
+    /// Rises with every change of keys that are fetched.
+    fn epoch(&self) -> u64 {
+        let remote = self.remote.iter();
+        remote.fold(0, |sum, keys| sum.wrapping_add(keys.version()))
     }
 
     /// A login, judged by the first source with users; none where no source has any.
@@ -325,16 +516,20 @@ impl Authenticator {
                 .iter()
                 .find_map(|number| match &self.sources.get(*number)?.kind {
                     Kind::Basic(file) => Some((*number, file)),
-                    Kind::Jwt(_) | Kind::ApiKey(_) => None,
+                    Kind::Jwt(_)
+                    | Kind::ApiKey(_)
+                    | Kind::Mtls(_)
+                    | Kind::Header(_)
+                    | Kind::ForwardAuth(_) => None,
                 })?;
         let login = match Login::read(credential) {
             Ok(login) => login,
             Err(error) => {
                 let outcome = Outcome::Invalid(error);
-                return Some(Judged { source, outcome });
+                return Some(Judged::by(source, outcome));
             }
         };
-        let key = cache::key(self.number, place, credential.as_bytes());
+        let key = cache::key(self.number, 0, place, credential.as_bytes());
         if let Some(known) = cache::find(key, now.as_second()) {
             return Some(Judged::valid(known.source, known.principal));
         }
@@ -352,7 +547,7 @@ impl Authenticator {
             Ok(Err(error)) => Outcome::Invalid(error),
             Err(Overloaded) => Outcome::Failed,
         };
-        Some(Judged { source, outcome })
+        Some(Judged::by(source, outcome))
     }
 
     /// One answer from all findings.
@@ -362,12 +557,18 @@ impl Authenticator {
         }
         findings.sort_by_key(|found| found.source);
         let mut chosen: Option<&Arc<Principal>> = None;
+        // What the head says must agree; a certificate beside it is not compared.
+        let mut said: Option<&Arc<Principal>> = None;
         for found in &findings {
             if let Outcome::Valid(principal) = &found.outcome {
-                match chosen {
+                chosen = chosen.or(Some(principal));
+                if self.certificates == Some(found.source) {
+                    continue;
+                }
+                match said {
                     Some(first) if !same_subject(first, principal) => return Presented::Conflict,
                     Some(_) => {}
-                    None => chosen = Some(principal),
+                    None => said = Some(principal),
                 }
             }
         }
@@ -398,18 +599,20 @@ impl Authenticator {
 }
 
 impl Judged {
-    const fn valid(source: usize, principal: Arc<Principal>) -> Self {
+    const fn by(source: usize, outcome: Outcome) -> Self {
         Self {
             source,
-            outcome: Outcome::Valid(principal),
+            outcome,
+            from_authorization: false,
         }
     }
 
+    const fn valid(source: usize, principal: Arc<Principal>) -> Self {
+        Self::by(source, Outcome::Valid(principal))
+    }
+
     const fn unclaimed(error: AuthError) -> Self {
-        Self {
-            source: NOBODY,
-            outcome: Outcome::Invalid(error),
-        }
+        Self::by(NOBODY, Outcome::Invalid(error))
     }
 }
 
@@ -421,6 +624,8 @@ fn same_subject(first: &Arc<Principal>, second: &Arc<Principal>) -> bool {
 
 /// Credentials verified per request.
 const CREDENTIALS_MAX: usize = 4;
+/// What a remembered certificate weighs: about as much as its facts.
+const CERTIFICATE_BYTES: usize = 1024;
 /// Sorts behind every source.
 const NOBODY: usize = usize::MAX;
 

@@ -31,10 +31,12 @@ pub(super) struct Entry {
     pub(super) principal: Arc<Principal>,
 }
 
-/// The key of a credential; none where the machine has no randomness, and then nothing is remembered.
-pub(super) fn key(authenticator: u64, place: usize, credential: &[u8]) -> Option<Key> {
+/// The key of a credential; none where the machine has no randomness, and then nothing is remembered. `epoch` rises with what
+/// may make a valid credential invalid: what was remembered before it is not found any more.
+pub(super) fn key(authenticator: u64, epoch: u64, place: usize, credential: &[u8]) -> Option<Key> {
     let mut context = hmac::Context::with_key(SECRET.as_ref()?);
     context.update(&authenticator.to_ne_bytes());
+    context.update(&epoch.to_ne_bytes());
     context.update(&place.to_ne_bytes());
     context.update(credential);
     let mut key = [0; 32];
@@ -164,10 +166,15 @@ mod tests {
 
     #[test]
     fn a_key_depends_on_everything_that_decides_who_claims() {
-        let base = key(1, 2, b"x").unwrap();
-        for (authenticator, place, credential) in [(2, 2, b"x"), (1, 1, b"x"), (1, 2, b"y")] {
-            assert_ne!(base, key(authenticator, place, credential).unwrap());
+        let base = key(1, 0, 2, b"x").unwrap();
+        for (authenticator, epoch, place, credential) in [
+            (2, 0, 2, b"x"),
+            (1, 1, 2, b"x"),
+            (1, 0, 1, b"x"),
+            (1, 0, 2, b"y"),
+        ] {
+            assert_ne!(base, key(authenticator, epoch, place, credential).unwrap());
         }
-        assert_eq!(base, key(1, 2, b"x").unwrap());
+        assert_eq!(base, key(1, 0, 2, b"x").unwrap());
     }
 }

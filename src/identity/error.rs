@@ -54,6 +54,12 @@ pub enum AuthError {
     /// The key may not be used from the client's address.
     #[error("not from this network")]
     WrongNetwork,
+    /// The service that was asked does not know it.
+    #[error("refused by the service that was asked")]
+    Refused,
+    /// The certificate has no name of the kind that the source reads, or several.
+    #[error("certificate names no user, or several")]
+    NoUser,
 }
 
 impl AuthError {
@@ -77,6 +83,8 @@ impl AuthError {
             Self::WrongAudience => "wrong_audience",
             Self::Unknown => "unknown_credential",
             Self::WrongNetwork => "wrong_network",
+            Self::Refused => "refused",
+            Self::NoUser => "no_user",
         }
     }
 }

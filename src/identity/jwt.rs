@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use super::claims;
 use super::error::AuthError;
 use super::keys::Key;
+use super::remote::RemoteKeys;
 use crate::value::principal::Principal;
 
 /// A `jwt` source.
@@ -27,11 +28,20 @@ pub struct Jwt {
     /// The pinned algorithms: the name in the token, and what it means.
     pub algorithms: Vec<(&'static str, Algorithm)>,
     /// The keys.
-    pub keys: Vec<Key>,
+    pub keys: Keys,
     /// The path of the claim that lists roles.
     pub roles: Option<Box<str>>,
     /// How far clocks may differ, in seconds.
     pub leeway: i64,
+}
+
+/// Where the keys of a `jwt` source are.
+#[derive(Debug)]
+pub enum Keys {
+    /// Here, since load.
+    Fixed(Vec<Key>),
+    /// Fetched from the issuer.
+    Remote(Arc<RemoteKeys>),
 }
 
 /// A token as it presents itself, nothing of it verified.
@@ -112,12 +122,14 @@ impl Jwt {
         };
         let roles = self.roles.as_deref();
         let roles = roles.map_or_else(Vec::new, |path| claims::roles(&claims, path));
+        let device = claims.get("device").and_then(Value::as_object);
+        let device = device.cloned().unwrap_or_default();
         let principal = Principal {
             user,
             source: Arc::clone(name),
             roles,
             claims,
-            device: Map::new(),
+            device,
             expires: Some(Timestamp::from_second(until).unwrap_or(Timestamp::MAX)),
         };
         Ok(Verified {
@@ -127,14 +139,30 @@ impl Jwt {
         })
     }
 
+    /// The keys that are fetched, where they are.
+    pub(super) const fn remote(&self) -> Option<&Arc<RemoteKeys>> {
+        match &self.keys {
+            Keys::Fixed(_) => None,
+            Keys::Remote(remote) => Some(remote),
+        }
+    }
+
     fn check_signature(&self, token: &Reading<'_>, algorithm: Algorithm) -> Result<(), AuthError> {
+        let fetched;
+        let keys = match &self.keys {
+            Keys::Fixed(keys) => keys.as_slice(),
+            Keys::Remote(remote) => {
+                fetched = remote.current().ok_or(AuthError::UnknownKey)?;
+                fetched.as_slice()
+            }
+        };
         let wanted = token.header.kid.as_deref();
         let suits = |key: &&Key| {
             key.algorithms.contains(&algorithm)
                 && (wanted.is_none() || key.kid.is_none() || key.kid.as_deref() == wanted)
         };
         let mut verdict = AuthError::UnknownKey;
-        for key in self.keys.iter().filter(suits).take(KEYS_TRIED_MAX) {
+        for key in keys.iter().filter(suits).take(KEYS_TRIED_MAX) {
             let message = token.signed.as_bytes();
             match jsonwebtoken::crypto::verify(token.signature, message, &key.key, algorithm) {
                 Ok(true) => return Ok(()),

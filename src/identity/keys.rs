@@ -114,6 +114,12 @@ impl Key {
         })
     }
 
+    /// Whether it is the public half of a pair, not a shared secret.
+    #[must_use]
+    pub fn is_public(&self) -> bool {
+        self.key.family() != AlgorithmFamily::Hmac
+    }
+
     /// The usable keys of a JWK set, and how many were passed over: keys for encryption, of unknown kinds (RFC 7517 §5 asks
     /// to ignore these), or too weak.
     ///

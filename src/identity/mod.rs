@@ -8,28 +8,38 @@
 //! - **Verifying.** By the one source that claims. Nothing in a token chooses a key of its own: `jwk`, `jku` and `x5c` are
 //!   never read, `alg` only selects among algorithms that were pinned at load.
 //! - **One principal.** That of the first source in the site's order with a valid credential. Two valid credentials of
-//!   different subjects are a conflict, which is answered 400.
+//!   different subjects are a conflict, which is answered 400. A client certificate is no part of the head and not compared.
 //!
 //! The room knows neither policy nor status codes, and it reads no file: [`crate::config`] hands it what was read. Its
 //! errors are words for the log; a client only learns that the credential is not valid.
 //!
-//! Start at [`Authenticator`]; each kind of source is a module: [`jwt`], [`api_key`], [`basic`]. A further kind is a variant
+//! Start at [`Authenticator`]; each kind of source is a module: [`jwt`], [`api_key`], [`basic`], [`mtls`], [`mod@header`],
+//! [`forward_auth`]. A further kind is a variant
 //! of [`source::Kind`] and the arms that the compiler then asks for.
 
 use std::net::IpAddr;
 
 use http::HeaderMap;
 
+use self::certificate::ClientCertificate;
+use self::forward_auth::Ask;
+
 pub mod api_key;
 mod authenticator;
 pub mod basic;
 mod cache;
+pub mod certificate;
 pub mod claims;
+pub mod device;
 mod error;
+pub mod forward_auth;
 mod hashing;
+pub mod header;
 pub mod jwt;
 pub mod keys;
+pub mod mtls;
 mod places;
+pub mod remote;
 pub mod source;
 
 #[cfg(test)]
@@ -48,4 +58,10 @@ pub struct Head<'a> {
     pub query: Option<&'a str>,
     /// The client address as policy judges it, canonical.
     pub client: IpAddr,
+    /// Who opened the connection, canonical.
+    pub peer: IpAddr,
+    /// Who asks other services; where nobody does, their answers are missing.
+    pub ask: Option<&'a dyn Ask>,
+    /// The verified certificate that the client showed.
+    pub certificate: Option<&'a ClientCertificate>,
 }

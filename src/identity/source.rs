@@ -7,7 +7,11 @@ use http::{HeaderName, HeaderValue};
 
 use super::api_key::ApiKeys;
 use super::basic::Users;
+use super::forward_auth::ForwardAuth;
+use super::header::Asserted;
 use super::jwt::Jwt;
+use super::mtls::Mtls;
+use super::remote::RemoteKeys;
 
 /// An identity source.
 #[derive(Debug)]
@@ -19,7 +23,8 @@ pub struct Source {
     /// Where its credentials stand in a request.
     pub places: Vec<Place>,
     /// What a 401 says of it: without, and with an invalid token of this source.
-    pub challenges: [HeaderValue; 2],
+    /// None where nothing in a request could answer it.
+    pub challenges: Option<[HeaderValue; 2]>,
 }
 
 /// What a source is.
@@ -32,6 +37,12 @@ pub enum Kind {
     ApiKey(ApiKeys),
     /// Users with passwords.
     Basic(Users),
+    /// Client certificates.
+    Mtls(Mtls),
+    /// Fields that trusted peers set.
+    Header(Asserted),
+    /// Another service is asked.
+    ForwardAuth(ForwardAuth),
 }
 
 /// Where a credential may stand.
@@ -62,7 +73,19 @@ impl Source {
                             .all(|pinned| first.algorithms.contains(pinned))
                 }
                 (Kind::ApiKey(_), Kind::ApiKey(_)) | (Kind::Basic(_), Kind::Basic(_)) => true,
-                (Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_), _) => false,
+                (Kind::Mtls(first), Kind::Mtls(second)) => first.user == second.user,
+                (Kind::Header(first), Kind::Header(second)) => {
+                    first.user == second.user && first.from == second.from
+                }
+                (
+                    Kind::Jwt(_)
+                    | Kind::ApiKey(_)
+                    | Kind::Basic(_)
+                    | Kind::Mtls(_)
+                    | Kind::Header(_)
+                    | Kind::ForwardAuth(_),
+                    _,
+                ) => false,
             }
     }
 
@@ -70,8 +93,42 @@ impl Source {
     #[must_use]
     pub const fn forwards(&self) -> bool {
         match self.kind {
-            Kind::Jwt(_) => true,
-            Kind::ApiKey(_) | Kind::Basic(_) => false,
+            // A certificate goes nowhere by itself.
+            Kind::Jwt(_) | Kind::Mtls(_) => true,
+            Kind::ApiKey(_) | Kind::Basic(_) | Kind::Header(_) | Kind::ForwardAuth(_) => false,
+        }
+    }
+
+    /// The request fields that are its credentials beside those of its places; `Cookie`, which carries more, is none.
+    pub fn fields(&self) -> impl Iterator<Item = HeaderName> {
+        let fields = match &self.kind {
+            Kind::Header(asserted) => {
+                let roles = asserted.roles.as_slice();
+                std::iter::once(&asserted.user)
+                    .chain(roles)
+                    .cloned()
+                    .collect()
+            }
+            Kind::ForwardAuth(service) => {
+                let mut fields = service.headers_to.clone();
+                fields.retain(|name| name != http::header::COOKIE);
+                fields
+            }
+            Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_) => Vec::new(),
+        };
+        fields.into_iter()
+    }
+
+    /// Its keys, where they are fetched.
+    #[must_use]
+    pub const fn remote_keys(&self) -> Option<&Arc<RemoteKeys>> {
+        match &self.kind {
+            Kind::Jwt(jwt) => jwt.remote(),
+            Kind::ApiKey(_)
+            | Kind::Basic(_)
+            | Kind::Mtls(_)
+            | Kind::Header(_)
+            | Kind::ForwardAuth(_) => None,
         }
     }
 
@@ -79,7 +136,12 @@ impl Source {
     #[must_use]
     pub const fn reads_certificates(&self) -> bool {
         match self.kind {
-            Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_) => false,
+            Kind::Mtls(_) => true,
+            Kind::Jwt(_)
+            | Kind::ApiKey(_)
+            | Kind::Basic(_)
+            | Kind::Header(_)
+            | Kind::ForwardAuth(_) => false,
         }
     }
 }

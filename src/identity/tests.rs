@@ -25,7 +25,7 @@ use serde_json::{Map, Value, json};
 use super::api_key::{ApiKey, ApiKeys, sha256};
 use super::basic::Users;
 use super::hashing::{Hashing, Overloaded};
-use super::jwt::Jwt;
+use super::jwt::{Jwt, Keys};
 use super::keys::{ALGORITHMS, Key, KeyError};
 use super::source::{Kind, Place, Source};
 use super::{AuthError, Authenticator, Head, Presented};
@@ -112,7 +112,7 @@ fn jwt(name: &str, algorithms: &[&str], keys: Vec<Key>, places: Vec<Place>) -> A
         issuer: Box::from("idp"),
         audience: vec![Box::from("app")],
         algorithms: pinned.collect(),
-        keys,
+        keys: Keys::Fixed(keys),
         roles: Some(Box::from("realm.roles")),
         leeway: 60,
     });
@@ -131,7 +131,7 @@ fn source(name: &str, kind: Kind, places: Vec<Place>, scheme: &str) -> Arc<Sourc
         name: Arc::from(name),
         kind,
         places,
-        challenges: [challenge(""), challenge(invalid)],
+        challenges: Some([challenge(""), challenge(invalid)]),
     })
 }
 
@@ -220,6 +220,9 @@ fn ask_from(
         headers: &headers,
         query,
         client,
+        peer: [127, 0, 0, 1].into(),
+        ask: None,
+        certificate: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -1013,6 +1016,9 @@ fn a_principal_carries_what_the_token_says() {
         headers: &headers,
         query: None,
         client: [127, 0, 0, 1].into(),
+        peer: [127, 0, 0, 1].into(),
+        ask: None,
+        certificate: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -1445,7 +1451,7 @@ proptest! {
             put("x-token", value);
             put("x-api-key", value);
             put("cookie", &[b"t=", value.as_slice()].concat());
-            let head = Head { headers: &headers, query: Some(&query), client: [127, 0, 0, 1].into() };
+            let head = Head { headers: &headers, query: Some(&query), client: [127, 0, 0, 1].into(), peer: [127, 0, 0, 1].into(), ask: None, certificate: None };
             let presented = runtime.block_on(site.authenticate(&head, now()));
             let untouched = *value == good().into_bytes();
             prop_assert!(untouched || !matches!(presented, Presented::Valid(_)), "{presented:?}");

@@ -12,6 +12,8 @@
 //!
 //! A key that is absent is not known: what is too long or carries a credential is left out. Cookies are never here.
 
+use std::sync::Arc;
+
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, USER_AGENT};
 use serde_json::{Map, Value};
 
@@ -39,20 +41,15 @@ pub fn gather(
         headers(seen, snapshot, &mut facts);
     }
     if let Some(principal) = &record.principal {
-        for (kind, paths, held) in [
-            ("claim", &inputs.claims, &principal.claims),
-            ("device", &inputs.device, &principal.device),
-        ] {
-            for path in paths.iter().take(NAMES_MAX) {
-                let value = crate::policy::claim::dig(held, path);
-                let value = value.cloned().unwrap_or_default();
-                if size(&value) <= VALUE_BYTES_MAX {
-                    facts.insert(format!("{kind}.{path}"), value);
-                }
-            }
-        }
+        values("claim", &inputs.claims, &principal.claims, &mut facts);
     } else if seen.looked && record.auth_error.is_none() {
         facts.insert("identity".to_owned(), "none".into());
+    }
+    if let Some(device) = &seen.device {
+        values("device", &inputs.device, &device.facts, &mut facts);
+        if device.failed {
+            facts.insert("device_failed".to_owned(), true.into());
+        }
     }
     if inputs.upgrade {
         let upgrade = seen.websocket.then_some("websocket");
@@ -60,6 +57,21 @@ pub fn gather(
     }
     geography(record, &mut facts);
     (!facts.is_empty()).then(|| Box::new(facts))
+}
+
+fn values(
+    kind: &str,
+    paths: &[Arc<str>],
+    held: &Map<String, Value>,
+    facts: &mut Map<String, Value>,
+) {
+    for path in paths.iter().take(NAMES_MAX) {
+        let value = crate::policy::claim::dig(held, path);
+        let value = value.cloned().unwrap_or_default();
+        if size(&value) <= VALUE_BYTES_MAX {
+            facts.insert(format!("{kind}.{path}"), value);
+        }
+    }
 }
 
 fn headers(seen: &Seen, snapshot: &Snapshot, facts: &mut Map<String, Value>) {

@@ -28,6 +28,7 @@ use crate::policy::simulate::{self, Asked, Caller};
 use crate::policy::{Decision, Place, Policy, Verdict};
 use crate::snapshot::Snapshot;
 use crate::snapshot::store::Lease;
+use crate::value::device::Device;
 use crate::value::principal::Principal;
 use crate::value::reason::Reason;
 use crate::value::region::{GeoFacts, Region};
@@ -54,6 +55,8 @@ pub struct Seen {
     pub websocket: bool,
     /// Whether anybody looked who asks.
     pub looked: bool,
+    /// The device, where it was looked at.
+    pub device: Option<Device>,
     /// Fields that rules read; [`Seen::keep`] picks them.
     pub headers: SmallVec<[(HeaderName, HeaderValue); 1]>,
 }
@@ -93,6 +96,7 @@ struct Kept {
     region: Option<Region>,
     region_facts: GeoFacts,
     principal: Option<Arc<Principal>>,
+    device: Option<Device>,
     auth_error: Option<Arc<str>>,
     site: Option<Arc<str>>,
     route: Option<Arc<str>>,
@@ -234,6 +238,7 @@ impl Kept {
             region: None,
             region_facts: GeoFacts::NONE,
             principal: None,
+            device: None,
             auth_error: None,
             site: None,
             route: None,
@@ -273,6 +278,7 @@ impl Kept {
         self.region = record.region;
         self.region_facts = record.region_facts;
         self.principal = record.principal.take();
+        self.device = seen.device.take();
         self.auth_error = record.auth_error.take();
         self.site = record.site.take();
         self.route = record.route.take();
@@ -338,6 +344,7 @@ impl Kept {
             },
             "region": self.region.map(|region| tell_region(&region, self.region_facts)),
             "identity": self.tell_identity(snapshot),
+            "device": self.device.as_ref().map(|device| json!({ "facts": device.facts, "failed": device.failed })),
             "site": self.site,
             "route": self.route,
             "decision": {
@@ -429,6 +436,7 @@ impl Kept {
             headers,
             websocket: self.websocket,
             now: self.started,
+            device: self.device.clone(),
             caller: match (&self.principal, self.auth_error.as_deref()) {
                 (Some(principal), _) => Caller::Known(Arc::clone(principal)),
                 (None, None) => Caller::Nobody,

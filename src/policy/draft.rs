@@ -62,6 +62,8 @@ pub enum Effect {
 pub struct Inputs {
     /// Header fields, sorted.
     pub headers: Vec<HeaderName>,
+    /// Whether facts about devices are read.
+    pub devices: bool,
     /// Paths of claims, sorted.
     pub claims: Vec<Arc<str>>,
     /// Paths of device facts, sorted.
@@ -96,6 +98,7 @@ impl Draft {
                     inputs.claims.push(Arc::clone(&claim.path));
                 } else if let Matcher::Device(device) = &test.matcher {
                     inputs.device.push(Arc::clone(&device.path));
+                    inputs.devices = true;
                 } else if matches!(&test.matcher, Matcher::WebSocket) {
                     inputs.upgrade = true;
                 }

@@ -13,6 +13,7 @@ use http::Method;
 use serde_json::Map;
 
 use super::address::ClassId;
+use super::claim::ClaimTest;
 use super::condition::{AddressTest, AuthTest, Condition, Matcher, Presented, Test};
 use super::decision::{Credential, Decision, First, Place, RefusalId, RuleId, Verdict};
 use super::draft::{Conditional, Grant, SignIn};
@@ -22,6 +23,7 @@ use super::pattern::Reading;
 use super::shadow::Shadow;
 use super::text::Side;
 use super::{Denies, Policy, Route};
+use crate::value::device::CERTIFICATE;
 use crate::value::region::GeoFacts;
 
 /// What a condition says of the facts.
@@ -434,10 +436,7 @@ impl<'j> Judge<'j> {
                 Some(person) => wanted.matches(&person.principal.claims),
                 None => wanted.matches(&Map::new()),
             }),
-            Matcher::Device(wanted) => self.person(side, |person| match person {
-                Some(person) => wanted.matches(&person.principal.device),
-                None => wanted.matches(&Map::new()),
-            }),
+            Matcher::Device(wanted) => self.device(wanted, side),
             Matcher::Method(wanted) => {
                 let held = facts.method;
                 let covered = *held == Method::HEAD && wanted.contains(&Method::GET);
@@ -501,6 +500,29 @@ impl<'j> Judge<'j> {
             self.unknown(side)
         } else {
             judge().into()
+        }
+    }
+
+    /// A device is known once the identity is, since a token may speak of it.
+    fn device(&self, wanted: &ClaimTest, side: Side) -> Matched {
+        let Some(device) = self.facts.device else {
+            return self.person(side, |person| match person {
+                Some(person) => wanted.matches(&person.principal.device),
+                None => wanted.matches(&Map::new()),
+            });
+        };
+        let first = wanted.path.split('.').next();
+        match self.identity {
+            Identity::Open => Matched::Open,
+            // What a certificate says needs nobody else's word.
+            Identity::Anonymous | Identity::Known(_) | Identity::Failed
+                if first == Some(CERTIFICATE) =>
+            {
+                wanted.matches(&device.facts).into()
+            }
+            Identity::Failed => self.unknown(side),
+            Identity::Anonymous | Identity::Known(_) if device.failed => self.unknown(side),
+            Identity::Anonymous | Identity::Known(_) => wanted.matches(&device.facts).into(),
         }
     }
 

@@ -387,9 +387,20 @@ impl Walker<'_> {
             Matcher::Claim(wanted) => {
                 self.person(|person| object("claim", &wanted.path, &person.principal.claims))
             }
-            Matcher::Device(wanted) => {
-                self.person(|person| object("device", &wanted.path, &person.principal.device))
-            }
+            Matcher::Device(wanted) => match facts.device {
+                Some(device) => {
+                    let told = object("device", &wanted.path, &device.facts);
+                    let failed = if device.failed {
+                        ", and the list of devices has failed"
+                    } else {
+                        ""
+                    };
+                    format!("{told}{failed}")
+                }
+                None => {
+                    self.person(|person| object("device", &wanted.path, &person.principal.device))
+                }
+            },
             Matcher::Method(_) => format!("method is {}", facts.method),
             Matcher::Host(_) => format!("host is {}", facts.host),
             Matcher::Scheme(_) => format!("scheme is {}", facts.scheme.as_str()),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
 
+use crate::value::device::Device;
 use crate::value::path::Target;
 use crate::value::principal::Principal;
 use crate::value::region::Region;
@@ -111,6 +112,8 @@ pub struct Facts<'r> {
     pub now: Timestamp,
     /// The caller.
     pub identity: Identity<'r>,
+    /// The device, where it was looked at; else what the principal says of it counts.
+    pub device: Option<&'r Device>,
     /// Looks up the region of the client address.
     pub lookup: &'r dyn Fn(IpAddr) -> Region,
     /// The region, once looked up.

@@ -16,6 +16,7 @@ use super::facts::{Scheme, TlsFacts};
 use super::{
     Credential, Decision, Facts, First, Identity, Place, Policy, RefusalStatus, Shadowed, Verdict,
 };
+use crate::value::device::Device;
 use crate::value::path::{PathError, Target};
 use crate::value::principal::Principal;
 use crate::value::reason::Reason;
@@ -48,6 +49,8 @@ pub struct Asked {
     pub now: Timestamp,
     /// Who asks.
     pub caller: Caller,
+    /// The device, where it is not what the principal says of it.
+    pub device: Option<Device>,
 }
 
 /// Who asks.
@@ -181,6 +184,7 @@ fn on(
         websocket: asked.websocket,
         now: asked.now,
         identity: Identity::Open,
+        device: asked.device.as_ref(),
         lookup: &lookup,
         region: OnceCell::new(),
     };

@@ -10,6 +10,7 @@ use http::HeaderValue;
 
 use super::exchange::Exchange;
 use super::upward::address_value;
+use crate::identity::certificate::ClientCertificate;
 use crate::policy::facts::{Scheme, TlsFacts};
 use crate::snapshot::Listener;
 use crate::snapshot::tls::ServerTls;
@@ -30,8 +31,8 @@ pub struct Connection {
     pub listener: Arc<Listener>,
     /// TLS facts, where it is TLS.
     pub tls: Option<TlsFacts>,
-    /// The subject of a verified client certificate (RFC 4514), for the log.
-    pub subject: Option<Arc<str>>,
+    /// The verified client certificate, where one was shown.
+    pub certificate: Option<Arc<ClientCertificate>>,
     /// The listener's certificates, as they were at the handshake.
     pub certificates: Option<Arc<ServerTls>>,
     /// The server name that the client asked for (RFC 6066 §3).
@@ -72,7 +73,7 @@ impl Connection {
             peer_value: self.peer_value.clone(),
             listener: Arc::clone(&self.listener),
             tls: self.tls,
-            subject: self.subject.clone(),
+            certificate: self.certificate.clone(),
             certificates: self.certificates.clone(),
             sni: self.sni.clone(),
             clock,
@@ -95,6 +96,12 @@ impl Connection {
             source: SocketAddr::new(client, port),
             target: self.listener.address,
         }
+    }
+
+    /// The subject of the client certificate (RFC 4514), for the log.
+    #[must_use]
+    pub fn subject(&self) -> Option<Arc<str>> {
+        self.certificate.as_ref()?.subject.clone()
     }
 
     /// `https` on TLS, else `http`.

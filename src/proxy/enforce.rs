@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
 
 use super::connection::Connection;
+use crate::identity::device;
 use crate::identity::{Authenticator, Head, Presented};
 use crate::observe::record::{Decided, Record, Rule};
 use crate::policy::decision::Credential;
@@ -16,8 +17,10 @@ use crate::policy::facts::{Facts, Identity, Scheme};
 use crate::policy::{Decision, First, Person, Policy, Refusal, RefusalStatus, Verdict};
 use crate::respond::Notice;
 use crate::snapshot::{Site, Snapshot};
+use crate::value::device::Device;
 use crate::value::failure::Failure;
 use crate::value::path::Target;
+use crate::value::principal::Principal;
 use crate::value::reason::Reason;
 use crate::value::region::{GeoFacts, Region};
 
@@ -61,6 +64,8 @@ pub struct Judged {
     pub challenges: Vec<HeaderValue>,
     /// What was seen of the caller.
     pub caller: Caller,
+    /// The device, where it was looked at.
+    pub device: Option<Device>,
 }
 
 /// What was seen of a caller.
@@ -85,6 +90,7 @@ impl Judged {
             person: None,
             challenges: Vec::new(),
             caller: Caller::Unseen,
+            device: None,
         }
     }
 
@@ -117,6 +123,8 @@ impl Case<'_> {
     pub fn first(&self, method: &Method, record: &mut Record) -> First {
         let signs_in = self.signs_in();
         let lookup = |address| self.snapshot.geo.region(address, self.now);
+        // Where nobody signs in, what a certificate and the list say is all.
+        let device = (!signs_in).then(|| self.device(None)).flatten();
         let facts = self.facts(
             method,
             if signs_in {
@@ -124,6 +132,7 @@ impl Case<'_> {
             } else {
                 Identity::Anonymous
             },
+            device.as_ref(),
             &lookup,
         );
         let first = self.snapshot.policy.first(&facts, self.place);
@@ -144,6 +153,9 @@ impl Case<'_> {
             headers: self.headers,
             query: self.target.query(),
             client: self.client,
+            peer: self.connection.peer_address,
+            ask: Some(self),
+            certificate: self.connection.certificate.as_deref(),
         };
         let presented = sources.authenticate(&head, self.now).await;
         let mut person = None;
@@ -165,7 +177,15 @@ impl Case<'_> {
             }
         };
         let lookup = |address| self.snapshot.geo.region(address, self.now);
-        let facts = self.facts(self.method, identity, &lookup);
+        let principal = match &presented {
+            Presented::Valid(principal) => Some(&**principal),
+            Presented::None
+            | Presented::Invalid { .. }
+            | Presented::Failed { .. }
+            | Presented::Conflict => None,
+        };
+        let device = self.device(principal);
+        let facts = self.facts(self.method, identity, device.as_ref(), &lookup);
         let decision = self.snapshot.policy.second(&facts, self.place, credential);
         self.note_region(&facts, record);
         let caller = match identity {
@@ -187,6 +207,7 @@ impl Case<'_> {
             person,
             challenges,
             caller,
+            device,
         })
     }
 
@@ -196,10 +217,31 @@ impl Case<'_> {
         self.snapshot.geo.region(self.client, self.now)
     }
 
+    /// What is known of the device once so much is known of the caller; nothing where no rule reads it.
+    pub(super) fn device_of(&self, identity: Identity<'_>) -> Option<Device> {
+        match identity {
+            // A token may speak of it.
+            Identity::Open if self.signs_in() => None,
+            Identity::Open | Identity::Anonymous | Identity::Failed => self.device(None),
+            Identity::Known(person) => self.device(Some(&person.principal)),
+        }
+    }
+
+    /// What is known of the device; nothing where no rule reads it.
+    fn device(&self, principal: Option<&Principal>) -> Option<Device> {
+        if !self.snapshot.policy.inputs().devices {
+            return None;
+        }
+        let devices = self.snapshot.devices.as_ref().map(|list| &list.devices);
+        let certificate = self.connection.certificate.as_deref();
+        Some(device::device(devices, certificate, principal, self.now))
+    }
+
     pub(super) fn facts<'f>(
         &'f self,
         method: &'f Method,
         identity: Identity<'f>,
+        device: Option<&'f Device>,
         lookup: &'f dyn Fn(IpAddr) -> Region,
     ) -> Facts<'f> {
         Facts {
@@ -214,6 +256,7 @@ impl Case<'_> {
             websocket: self.websocket,
             now: self.now,
             identity,
+            device,
             lookup,
             region: OnceCell::new(),
         }

@@ -60,7 +60,7 @@ impl Exchange {
         record.version = Some(parts.version);
         record.scheme = Some(connection.scheme());
         record.tls_version = connection.tls.map(|tls| tls.version);
-        record.tls_subject = connection.subject.clone();
+        record.tls_subject = connection.subject();
         record.generation = Some(lease.generation);
         record.keep_headers(&parts.headers, &lease.access_logs);
         let mut seen = Seen {

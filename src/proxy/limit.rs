@@ -44,7 +44,8 @@ impl<'r> Case<'r> {
     ) -> Option<Reached<'r>> {
         let snapshot = self.snapshot;
         let lookup = |address| snapshot.geo.region(address, self.now);
-        let facts = self.facts(method, identity, &lookup);
+        let device = self.device_of(identity);
+        let facts = self.facts(method, identity, device.as_ref(), &lookup);
         let person = person(identity);
         let now = Instant::now();
         let mut reached: Option<Reached<'r>> = None;
@@ -107,7 +108,8 @@ impl<'r> Case<'r> {
     /// Whether a closed site keeps the request out, as far as that is known before sign-in.
     pub(super) fn kept_out(&self, method: &Method, record: &mut Record) -> Kept {
         let lookup = |address| self.snapshot.geo.region(address, self.now);
-        let facts = self.facts(method, Identity::Open, &lookup);
+        let device = self.device_of(Identity::Open);
+        let facts = self.facts(method, Identity::Open, device.as_ref(), &lookup);
         let kept = self.snapshot.policy.kept_out(&facts, self.place);
         self.note_region(&facts, record);
         kept
@@ -116,7 +118,8 @@ impl<'r> Case<'r> {
     /// The same with the identity that signing in brought forth.
     pub(super) fn kept_out_after_all(&self, identity: Identity<'_>, record: &mut Record) -> Kept {
         let lookup = |address| self.snapshot.geo.region(address, self.now);
-        let facts = self.facts(self.method, identity, &lookup);
+        let device = self.device_of(identity);
+        let facts = self.facts(self.method, identity, device.as_ref(), &lookup);
         let kept = self.snapshot.policy.kept_out_after_all(&facts, self.place);
         self.note_region(&facts, record);
         kept

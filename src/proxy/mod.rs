@@ -6,6 +6,7 @@
 //! - `limit`: counting in limits, and their answer.
 //! - `own`: the answers that we write; [`upward`]: a request head as the upstream gets it.
 //! - `watch`: shadow rules and the candidate policy, after the verdict.
+//! - `question`: who asks, as another service knows (`forward_auth`).
 //! - [`headers`]: what is removed and what is set on the way up and down.
 //! - [`exchange`]: the access record of one request, closed at the end of its body.
 //! - [`body`]: the one response body type.
@@ -22,6 +23,7 @@ pub mod intake;
 mod leftover;
 mod limit;
 mod own;
+mod question;
 pub mod request_id;
 pub mod service;
 pub mod upward;

@@ -327,7 +327,9 @@ impl Gate {
             person,
             challenges,
             caller: seen,
+            device,
         } = judged;
+        exchange.seen.device = device;
         exchange.seen.decision = Some(decision);
         exchange.seen.looked = seen != Caller::Unseen;
         if let Some(told) = tell(decision, challenges, snapshot, record) {

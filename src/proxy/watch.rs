@@ -28,7 +28,8 @@ impl Case<'_> {
         let lookup =
             |address: IpAddr| known.unwrap_or_else(|| self.snapshot.geo.region(address, self.now));
         let identity = identity(judged.caller, judged.person.as_ref());
-        let facts = self.facts(self.method, identity, &lookup);
+        let device = judged.device.clone().or_else(|| self.device_of(identity));
+        let facts = self.facts(self.method, identity, device.as_ref(), &lookup);
         let policy = &self.snapshot.policy;
         for shadowed in policy.shadowed(&facts, self.place, stage(judged.caller), judged.decision) {
             let rule = Arc::clone(&policy.rule(shadowed.rule).name);
@@ -55,7 +56,8 @@ impl Case<'_> {
                 differs: true,
             };
         };
-        let mut facts = self.facts(self.method, Identity::Open, &lookup);
+        let open = self.device_of(Identity::Open);
+        let mut facts = self.facts(self.method, Identity::Open, open.as_ref(), &lookup);
         let decision = match (policy.first(&facts, place), judged.caller) {
             (First::Decided(decision), _) => decision,
             (First::SignIn, Caller::Unseen) => {
@@ -71,7 +73,9 @@ impl Case<'_> {
                 let person = judged.person.as_ref();
                 let person = person.map(|person| policy.person(Arc::clone(&person.principal)));
                 let region = std::mem::take(&mut facts.region);
-                let mut facts = self.facts(self.method, identity(caller, person.as_ref()), &lookup);
+                let identity = identity(caller, person.as_ref());
+                let device = self.device_of(identity);
+                let mut facts = self.facts(self.method, identity, device.as_ref(), &lookup);
                 facts.region = region;
                 policy.second(&facts, place, credential(caller))
             }

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::handover::{NoHeir, PATIENCE, Successor};
 use super::instance::{Signals, Watch, load_tested};
+use super::keys::Fetching;
 use super::listeners::Listeners;
 use super::names::{self, Change};
 use super::supervisor::{Supervisor, all_answer, keep_alive};
@@ -63,6 +64,7 @@ pub(super) struct Control {
     pub(super) view: View,
     /// When the newest load began.
     pub(super) loaded: SystemTime,
+    pub(super) fetching: Fetching,
     pub(super) last_reload: Option<(Timestamp, bool)>,
     pub(super) inherited: Inherited,
     pub(super) successor: Option<Successor>,
@@ -95,6 +97,8 @@ impl Control {
                 None
             };
             self.doors.apply(admin, &self.view);
+            self.fetching
+                .follow(&self.publisher.newest(), &mut self.memory);
             let (tell, mut told) = mpsc::channel(1);
             let mut files = (watch == Watch::Files).then(|| FileWatch::new(tell.clone()));
             self.watch(files.as_mut());
@@ -315,7 +319,9 @@ impl Control {
         }
         let generation = snapshot.generation;
         self.view.upstreams.adopt(&snapshot);
-        self.publisher.publish(Arc::new(snapshot));
+        let snapshot = Arc::new(snapshot);
+        self.publisher.publish(Arc::clone(&snapshot));
+        self.fetching.follow(&snapshot, &mut self.memory);
         self.listeners.apply(prepared, &self.workers);
         self.doors.apply(doors, &self.view);
         Ok(generation)

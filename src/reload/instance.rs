@@ -235,6 +235,7 @@ impl Instance {
             doors,
             view,
             loaded: loading,
+            fetching: super::keys::Fetching::default(),
             last_reload: None,
             inherited: std::mem::take(&mut process.inherited),
             successor: process.successor.take(),

@@ -8,6 +8,7 @@
 //! - [`Instance`]: the door; one whole proxy in this process.
 //! - [`control`]: the control thread's loop.
 //! - [`handover`]: a new binary takes over the sockets.
+//! - `keys`: keys that issuers publish.
 //! - [`listeners`]: sockets that outlive a reload.
 //! - [`names`]: `dns:` entries resolved outside the request path.
 //! - [`supervisor`]: what systemd is told.
@@ -16,6 +17,7 @@
 pub mod control;
 pub mod handover;
 pub mod instance;
+mod keys;
 pub mod listeners;
 pub mod names;
 pub mod supervisor;

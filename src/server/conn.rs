@@ -19,7 +19,8 @@ use super::frames::PREFACE;
 use super::io::{ClientIo, ClientStream, Meter};
 use super::proxy_protocol::{self, Header};
 use super::worker::Worker;
-use super::{http2, idle, refused, subject, tunnel};
+use super::{http2, idle, refused, tunnel};
+use crate::identity::certificate::ClientCertificate;
 use crate::observe::metrics::Closed;
 use crate::policy::facts::{TlsFacts, TlsVersion};
 use crate::proxy::upward::address_value;
@@ -58,7 +59,7 @@ pub(crate) async fn serve(
         peer_value: address_value(peer.ip()),
         listener: Arc::clone(&listener),
         tls: None,
-        subject: None,
+        certificate: None,
         certificates: listener.tls.clone(),
         sni: None,
         clock: Rc::clone(&clock),
@@ -111,7 +112,8 @@ pub(crate) async fn serve(
                             .is_some_and(|chain| !chain.is_empty()),
                     });
                     let shown = session.peer_certificates().and_then(<[_]>::first);
-                    connection.subject = shown.and_then(subject::of).map(Arc::from);
+                    let read = shown.and_then(|shown| ClientCertificate::read(shown));
+                    connection.certificate = read.map(Arc::new);
                     connection.sni = session.server_name().map(Rc::from);
                     ClientStream::Tls(Box::new(stream))
                 }

@@ -8,7 +8,6 @@
 //! - [`admission`]: how many connections there may be.
 //! - [`proxy_protocol`]: who is behind a balancer that opened a connection.
 //! - [`socket`] binds; [`inherited`]: sockets that somebody else has bound.
-//! - `subject`: the name in a client certificate, for the log.
 //!
 //! Nothing here judges a request; the gate (`proxy`) does.
 
@@ -23,6 +22,5 @@ pub mod io;
 pub mod proxy_protocol;
 pub mod refused;
 pub mod socket;
-mod subject;
 pub mod tunnel;
 pub mod worker;

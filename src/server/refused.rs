@@ -29,7 +29,7 @@ pub(crate) fn log(gate: &Gate, connection: &Connection, failure: Failure, bytes:
     record.reason = Some(answer.reason);
     record.bytes_read = Some(bytes);
     record.tls_version = connection.tls.map(|tls| tls.version);
-    record.tls_subject = connection.subject.clone();
+    record.tls_subject = connection.subject();
     record.generation = Some(lease.generation);
     record.close(Instant::now());
     gate.metrics.unread(&record);

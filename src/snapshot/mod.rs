@@ -13,6 +13,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use crate::client::address::Trust;
 use crate::client::geo::Databases;
 use crate::identity::Authenticator;
+use crate::identity::device::Devices;
+use crate::identity::remote::RemoteKeys;
 use crate::policy::Policy;
 
 pub mod limit;
@@ -54,6 +56,12 @@ pub struct Snapshot {
     pub counts: Vec<Arc<limit::Count>>,
     /// The sites, numbered as in `policy`.
     pub sites: Vec<Site>,
+    /// Keys that are fetched, one entry per identity source.
+    pub key_sets: Vec<KeySet>,
+    /// `[devices]`.
+    pub devices: Option<DeviceList>,
+    /// Services that identity sources ask.
+    pub forward_auths: Vec<AuthService>,
     /// The upstreams.
     pub upstreams: Vec<Arc<Upstream>>,
     /// The access logs.
@@ -82,6 +90,48 @@ pub struct Candidate {
     pub policy: Policy,
     /// Its databases; often the live ones.
     pub geo: Arc<Databases>,
+}
+
+/// A resource of another service, by its URL.
+#[derive(Debug)]
+pub struct Remote {
+    /// Who serves it.
+    pub server: UpstreamServer,
+    /// Path and query.
+    pub target: http::uri::PathAndQuery,
+    /// TLS settings for `https`.
+    pub tls: Option<Arc<tls::ClientTls>>,
+}
+
+/// Keys of an identity source that are fetched.
+#[derive(Debug)]
+pub struct KeySet {
+    /// The name of the `[identity.NAME]`.
+    pub source: Arc<str>,
+    /// The last good set; outlives reloads.
+    pub keys: Arc<RemoteKeys>,
+    /// Where it is published.
+    pub remote: Arc<Remote>,
+}
+
+/// `[devices]`: the list, and where it is fetched, if it is.
+#[derive(Debug)]
+pub struct DeviceList {
+    /// The list.
+    pub devices: Devices,
+    /// Its URL.
+    pub remote: Option<Arc<Remote>>,
+}
+
+/// A service that an identity source asks.
+#[derive(Debug)]
+pub struct AuthService {
+    /// The name of the `[identity.NAME]`.
+    pub source: Arc<str>,
+    /// Where it is asked.
+    pub remote: Arc<Remote>,
+    /// How long it may take.
+    pub timeout: Duration,
 }
 
 /// `[server]`.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
@@ -10,6 +11,7 @@ use tokio_rustls::TlsConnector;
 use super::forward::Caller;
 use super::io::UpstreamIo;
 use super::{demo, introduce, registry};
+use crate::snapshot::tls::ClientTls;
 use crate::snapshot::{Endpoint, Upstream, UpstreamServer};
 use crate::value::failure::Failure;
 
@@ -38,10 +40,36 @@ pub(super) async fn connect(
         tracing::debug!(server = %server.url, endpoint = %endpoint.label, %failure, "cannot connect");
     })?;
     introduced(server, &mut tcp, introduction).await?;
-    let (Some(name), Some(tls)) = (&server.tls, &upstream.tls) else {
+    secured(server, upstream.tls.as_ref(), tcp).await
+}
+
+/// Opens a connection to a server that belongs to no upstream: one that we ask ourselves. The caller bounds the time.
+///
+/// # Errors
+/// As [`connect`].
+pub(super) async fn connect_to(
+    server: &UpstreamServer,
+    tls: Option<&Arc<ClientTls>>,
+) -> Result<UpstreamIo, Failure> {
+    let tcp = match &server.address {
+        Endpoint::Address(address) => tcp(*address).await?,
+        Endpoint::Name(name, port) => by_name(name, *port).await?,
+        Endpoint::Unix(path) => return unix(server, path, None).await,
+        Endpoint::Demo => return Ok(UpstreamIo::Demo(demo::connect())),
+    };
+    secured(server, tls, tcp).await
+}
+
+/// TLS over a connection, where the server speaks it.
+async fn secured(
+    server: &UpstreamServer,
+    tls: Option<&Arc<ClientTls>>,
+    tcp: TcpStream,
+) -> Result<UpstreamIo, Failure> {
+    let (Some(name), Some(tls)) = (&server.tls, tls) else {
         return Ok(UpstreamIo::Tcp(tcp));
     };
-    let connector = TlsConnector::from(std::sync::Arc::clone(&tls.config));
+    let connector = TlsConnector::from(Arc::clone(&tls.config));
     let stream = connector
         .connect(name.clone(), tcp)
         .await

@@ -7,10 +7,12 @@
 //! - [`connect`] opens one connection (TCP, TLS, Unix socket, or the demo application in this process).
 //! - [`clock`] is the one deadline of a client connection, moved as the request moves on.
 //! - [`body`] is the client's body on its way up.
+//! - [`ask`] sends requests of our own: key sets, posture feeds, questions to another service.
 //! - [`h1`] speaks HTTP/1.1 on a connection; [`library`] lets hyper do so, for upgrades and by choice of the snapshot.
 //!
 //! This room knows nothing of policy but the permit that it asks for, and nothing of who the client is.
 
+pub mod ask;
 mod balance;
 pub mod body;
 mod budget;

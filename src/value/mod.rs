@@ -4,6 +4,7 @@
 
 pub mod cidr;
 pub mod country;
+pub mod device;
 pub mod duration;
 pub mod failure;
 pub mod host;

@@ -19,6 +19,7 @@ use crate::policy::facts::{Scheme, TlsFacts, TlsVersion};
 use crate::policy::simulate::{Asked, Caller};
 use crate::snapshot::Site;
 use crate::value::country::{Continent, Country, Subdivision};
+use crate::value::device::Device;
 use crate::value::host::Authority;
 use crate::value::principal::Principal;
 use crate::value::region::{Anonymizers, GeoFacts, Region};
@@ -53,6 +54,7 @@ pub(super) fn question(bench: &Bench<'_>, url: &str, facts: &Facts) -> Result<Qu
         headers,
         now,
         caller: Caller::Nobody,
+        device: described_device(facts)?,
     };
     let place = bench.locate(&asked).unwrap_or_default();
     let site = bench.site(place);
@@ -231,7 +233,7 @@ fn described(bench: &Bench<'_>, place: Place, facts: &Facts) -> Result<Option<Pr
     let auth = facts.auth.as_deref();
     let named = auth.is_some()
         || facts.user.is_some()
-        || !(facts.role.is_empty() && facts.claim.is_empty() && facts.device.is_empty());
+        || !(facts.role.is_empty() && facts.claim.is_empty());
     if !named || auth == Some("none") {
         return Ok(None);
     }
@@ -245,8 +247,20 @@ fn described(bench: &Bench<'_>, place: Place, facts: &Facts) -> Result<Option<Pr
         source: Arc::from(source.unwrap_or("somewhere")),
         roles: roles.map(|role| Arc::from(role.trim())).collect(),
         claims: object(&facts.claim)?,
-        device: object(&facts.device)?,
+        device: Map::new(),
         expires: None,
+    }))
+}
+
+/// The device that the arguments describe; where they describe none, a token may.
+fn described_device(facts: &Facts) -> Result<Option<Device>, Unclear> {
+    if facts.device.is_empty() {
+        return Ok(None);
+    }
+    let facts = object(&facts.device)?;
+    Ok(Some(Device {
+        facts,
+        failed: false,
     }))
 }
 
@@ -300,6 +314,9 @@ fn authenticate(site: &Site, asked: &Asked, question: &mut Question) -> Result<(
         headers: &asked.headers,
         query,
         client: asked.client,
+        peer: [127, 0, 0, 1].into(),
+        ask: None,
+        certificate: None,
     };
     let presented = runtime.block_on(site.identity.authenticate(&head, asked.now));
     let (caller, words) = match &presented {

@@ -196,6 +196,7 @@ impl<'l> Judge<'l> {
             websocket: false,
             now: line.now,
             caller: Caller::Nobody,
+            device: None,
         };
         let told = Told {
             asked,

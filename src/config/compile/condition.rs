@@ -519,6 +519,15 @@ const FORBIDDEN: [&str; 20] = [
 fn reserved(root: &Table) -> BTreeSet<String> {
     let fold = |name: &str| name.to_ascii_lowercase().replace(['_', '.'], "-");
     let mut names = BTreeSet::new();
+    let sources = root.table("identity").map(|table| &table.entries);
+    for source in sources.into_iter().flatten() {
+        let asserted = source
+            .node
+            .as_table()
+            .and_then(|table| table.table("header"));
+        let fields = asserted.map(|table| [table.str("user"), table.str("roles")]);
+        names.extend(fields.into_iter().flatten().flatten().map(fold));
+    }
     for site in root.tables("site") {
         names.extend(
             site.many("strip_headers")

@@ -6,6 +6,7 @@ pub mod candidate;
 pub mod client;
 mod condition;
 pub mod denial;
+mod devices;
 mod files;
 pub mod geoip;
 pub mod identity;
@@ -15,6 +16,7 @@ pub mod listener;
 mod maintenance;
 #[cfg(test)]
 mod policy_tests;
+mod remote;
 pub mod rules;
 pub mod server;
 pub mod sets;
@@ -45,6 +47,7 @@ pub(crate) fn snapshot(root: &Table, generation: u64, cx: &mut Context) -> Optio
     }
     let access_logs = access_log::compile(root, cx);
     let sources = identity::compile(root, cx);
+    let devices = devices::compile(root, cx);
     let upstreams = upstream::compile(root, cx);
     let listeners = listener::compile(root, cx);
     let denial = denial::compile(root.table("denial"), &Denial::default(), cx);
@@ -77,6 +80,9 @@ pub(crate) fn snapshot(root: &Table, generation: u64, cx: &mut Context) -> Optio
         candidate: None,
         counts,
         sites: compiled.sites,
+        key_sets: std::mem::take(&mut cx.key_sets),
+        devices,
+        forward_auths: std::mem::take(&mut cx.forward_auths),
         upstreams,
         access_logs,
         denial,

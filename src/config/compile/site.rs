@@ -70,6 +70,9 @@ pub(super) fn compile(
                 .help("write `[[site]]`, `host = [\"app.example.com\"]`, `upstream` and `allow`"),
         );
     }
+    compiled
+        .stripped
+        .extend(identity::asserted::names(around.root, cx));
     compiled.stripped.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     compiled.stripped.dedup();
     compiled

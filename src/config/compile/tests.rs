@@ -20,6 +20,7 @@ use crate::policy::facts::{Scheme, TlsFacts, TlsVersion};
 use crate::policy::simulate::{self, Asked, Caller, Outcome};
 use crate::policy::{Place, Policy, RuleId, Verdict};
 use crate::value::country::{Continent, Country, Subdivision};
+use crate::value::device::Device;
 use crate::value::host::Authority;
 use crate::value::path;
 use crate::value::principal::Principal;
@@ -331,6 +332,13 @@ fn asked(request: &Table, site: Option<&Table>, root: &Table, cx: &mut Context) 
         websocket: upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket")),
         headers,
         now: moment(request.get("at"), cx)?,
+        device: Some(Device {
+            facts: match request.get("device").map(json) {
+                Some(Json::Object(facts)) => facts,
+                Some(_) | None => Map::new(),
+            },
+            failed: fails(request, "devices"),
+        }),
         caller: caller(request, site_of(request, site, root)),
     })
 }
@@ -513,7 +521,7 @@ fn caller(request: &Table, site: Option<&Table>) -> Caller {
         return Caller::Invalid;
     }
     let auth = request.str("auth");
-    let named = ["role", "user", "claim", "device"]
+    let named = ["role", "user", "claim"]
         .iter()
         .any(|key| request.get(key).is_some());
     if auth == Some("none") || (auth.is_none() && !named) {
@@ -531,7 +539,7 @@ fn caller(request: &Table, site: Option<&Table>) -> Caller {
         source: Arc::from(source.unwrap_or("somewhere")),
         roles: roles.map(Arc::from).collect(),
         claims: object("claim"),
-        device: object("device"),
+        device: Map::new(),
         expires: None,
     }))
 }

@@ -228,9 +228,9 @@ fn servers(table: &Table, cx: &mut Context) -> Vec<UpstreamServer> {
 }
 
 /// What is wrong with a URL, and what to write instead.
-type BadUrl = (&'static str, String);
+pub(super) type BadUrl = (&'static str, String);
 
-fn server(
+pub(super) fn server(
     text: &str,
     name: Option<&ServerName<'static>>,
     span: Span,

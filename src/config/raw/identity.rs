@@ -21,16 +21,13 @@ pub(super) static IDENTITY: Section = Section {
             Kind::Table(&BASIC),
             "names and passwords from an htpasswd file (RFC 7617)",
         ),
-        Key::optional("mtls", Kind::Table(&MTLS), "client certificates")
-            .not_yet("identity from client certificates"),
+        Key::optional("mtls", Kind::Table(&MTLS), "client certificates"),
         Key::optional(
             "forward_auth",
             Kind::Table(&FORWARD_AUTH),
             "ask another service",
-        )
-        .not_yet("forward_auth"),
-        Key::optional("header", Kind::Table(&HEADER), "headers of trusted peers")
-            .not_yet("identity from headers"),
+        ),
+        Key::optional("header", Kind::Table(&HEADER), "headers of trusted peers"),
     ]],
 };
 
@@ -44,13 +41,15 @@ static JWT: Section = Section {
         Key::optional(
             "jwks",
             Kind::WordOr(
-                &[
-                    Word::prefix("https:").not_yet("fetching keys from a URL"),
-                    Word::prefix("http:").not_yet("fetching keys from a URL"),
-                ],
+                &[Word::prefix("https:"), Word::prefix("http:")],
                 &Kind::File,
             ),
             "a key set: a file or a URL",
+        ),
+        Key::optional(
+            "ca",
+            Kind::OneOrMany(&Kind::File),
+            "the authorities that may vouch for an `https` URL in `jwks`, instead of the system's",
         ),
         Key::optional(
             "secret",
@@ -184,13 +183,38 @@ static FORWARD_AUTH: Section = Section {
     about: "Ask another service.",
     groups: &[&[
         Key::required("url", Kind::Text, "who is asked"),
-        Key::optional("headers_to", TEXTS, "request headers that it sees"),
+        Key::default(
+            "headers_to",
+            TEXTS,
+            "[\"Authorization\", \"Cookie\"]",
+            "request headers that it sees; any of them is a credential",
+        ),
         Key::required(
             "headers_from",
-            Kind::Anything,
-            "which of its response headers are user and roles",
+            Kind::Table(&HEADERS_FROM),
+            "which of its response headers are user, roles and claims",
         ),
-        Key::optional("timeout", DURATION, "how long it may take"),
+        Key::default("timeout", DURATION, "\"5s\"", "how long it may take"),
+        Key::optional(
+            "ca",
+            Kind::OneOrMany(&Kind::File),
+            "the authorities that may vouch for an `https` URL, instead of the system's",
+        ),
+    ]],
+};
+
+static HEADERS_FROM: Section = Section {
+    id: "headers_from",
+    title: "headers_from",
+    about: "What the answer of a `forward_auth` service says of the caller.",
+    groups: &[&[
+        Key::optional("user", Kind::Text, "the header that names the user"),
+        Key::optional("roles", Kind::Text, "the header that lists the roles"),
+        Key::optional(
+            "claim",
+            Kind::Named(&Kind::Text),
+            "headers that hold claims, by the claim",
+        ),
     ]],
 };
 

@@ -54,8 +54,7 @@ const CONDITIONS: &[Key] = &[
         Kind::Named(&CLAIM),
         "claims by their quoted path: `claim.\"a.b\"`",
     ),
-    Key::optional("device", Kind::Named(&CLAIM), "facts about the device")
-        .not_yet("device conditions"),
+    Key::optional("device", Kind::Named(&CLAIM), "facts about the device"),
     Key::optional("method", TEXT_OR_TEXTS, "methods; `GET` covers `HEAD`"),
     Key::optional("host", TEXT_OR_TEXTS, "hosts, as sites write them"),
     Key::optional(
@@ -432,8 +431,7 @@ const REQUEST: &[Key] = &[
         "device",
         Kind::Named(&Kind::Anything),
         "facts about the device",
-    )
-    .not_yet("device conditions"),
+    ),
     Key::optional("auth", Kind::Text, "the source that vouches"),
     Key::optional("header", Kind::Named(&TEXT_OR_TEXTS), "request headers"),
     Key::optional(
@@ -451,7 +449,11 @@ const REQUEST: &[Key] = &[
     ),
     Key::optional(
         "failed",
-        Kind::List(&Kind::Word(&[Word::new("geo"), Word::new("identity")])),
+        Kind::List(&Kind::Word(&[
+            Word::new("geo"),
+            Word::new("identity"),
+            Word::new("devices"),
+        ])),
         "sources that fail",
     ),
 ];

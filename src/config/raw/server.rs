@@ -124,8 +124,7 @@ pub static ROOT: Section = Section {
             "credentials that no longer count",
         )
         .not_yet("revocation"),
-        Key::optional("devices", Kind::Table(&DEVICES), "facts about devices")
-            .not_yet("device conditions"),
+        Key::optional("devices", Kind::Table(&DEVICES), "facts about devices"),
     ]],
 };
 
@@ -428,13 +427,18 @@ static DEVICES: Section = Section {
     title: "[devices]",
     about: "Facts about devices.",
     groups: &[&[
-        Key::optional("file", Kind::File, "a table of devices"),
-        Key::optional("url", Kind::Text, "where the table is fetched"),
+        Key::optional("file", Kind::File, "a list of devices, as JSON"),
+        Key::optional("url", Kind::Text, "where such a list is fetched"),
+        Key::optional(
+            "ca",
+            Kind::OneOrMany(&Kind::File),
+            "the authorities that may vouch for an `https` URL, instead of the system's",
+        ),
         Key::default(
             "max_age",
             DURATION,
             "\"1h\"",
-            "how long the last good table counts",
+            "how old the list may be before its facts count as failed",
         ),
     ]],
 };

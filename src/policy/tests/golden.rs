@@ -105,6 +105,7 @@ fn asked(request: &Value) -> Asked {
     }
     let tls = &request["tls"];
     Asked {
+        device: None,
         host: Authority::read(text("host").unwrap())
             .unwrap()
             .host

@@ -351,6 +351,7 @@ fn judge(policy: &Policy, request: &Request) -> Judged {
         websocket: asked.websocket,
         now: "2026-11-24T12:00:00Z".parse().unwrap(),
         identity: Identity::Open,
+        device: None,
         lookup: &lookup,
         region: OnceCell::new(),
     };

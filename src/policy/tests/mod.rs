@@ -141,6 +141,7 @@ fn every_small_mistake_is_made_once() {
 /// How a request for a path ends: the verdict in one word.
 fn ends(policy: &Policy, host: &str, path: &str) -> &'static str {
     let asked = Asked {
+        device: None,
         host: host.into(),
         target: path.into(),
         method: http::Method::GET,
@@ -258,6 +259,7 @@ fn a_name_without_addresses_is_of_unknown_standing() {
             websocket: false,
             now: jiff::Timestamp::UNIX_EPOCH,
             identity: super::Identity::Open,
+            device: None,
             lookup: &|_| Region::default(),
             region: std::cell::OnceCell::new(),
         };
@@ -298,6 +300,7 @@ fn no_country_is_looked_up_that_no_rule_needs() {
             websocket: false,
             now: jiff::Timestamp::UNIX_EPOCH,
             identity: super::Identity::Open,
+            device: None,
             lookup: &lookup,
             region: std::cell::OnceCell::new(),
         };

@@ -205,6 +205,7 @@ pub(super) fn asked() -> impl Strategy<Value = Asked> {
     )
         .prop_map(
             |(target, method, client, peer, (country, tor, failed), caller)| Asked {
+                device: None,
                 host: "a".into(),
                 target: target.into(),
                 method,

@@ -45,6 +45,17 @@ pub(crate) fn renewed() -> Leaf {
     leaf(&certs().issuer, &["app.test"], |_| {})
 }
 
+/// A client certificate of our CA for these hosts, with these common names.
+pub(crate) fn client_leaf(hosts: &[&str], names: &[&'static str]) -> Leaf {
+    leaf(&certs().issuer, hosts, |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        for name in names {
+            params.distinguished_name.push(DnType::CommonName, *name);
+        }
+    })
+}
+
 impl Certs {
     /// Writes all files into a folder: `server.crt`, `server.key`, `other.*`, `ca.pem`, `crl.pem`.
     pub(crate) fn write(&self, folder: &Path) {

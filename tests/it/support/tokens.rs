@@ -91,6 +91,37 @@ pub(crate) fn rs_under(private: &str, claims: &Value) -> String {
     )
 }
 
+/// A P-256 key with a name, as a provider has it.
+#[derive(Debug)]
+pub(crate) struct Named {
+    kid: String,
+    pair: rcgen::KeyPair,
+}
+
+impl Named {
+    pub(crate) fn new(kid: &str) -> Self {
+        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        Self {
+            kid: kid.to_owned(),
+            pair,
+        }
+    }
+
+    /// The public half, as a provider publishes it.
+    pub(crate) fn jwk(&self) -> Value {
+        let point = &self.pair.public_key_raw()[1..];
+        let (x, y) = point.split_at(32);
+        json!({ "kty": "EC", "crv": "P-256", "use": "sig", "kid": self.kid, "x": base64url(x), "y": base64url(y) })
+    }
+
+    /// A token under this key.
+    pub(crate) fn sign(&self, claims: &Value) -> String {
+        let key = EncodingKey::from_ec_pem(self.pair.serialize_pem().as_bytes()).unwrap();
+        let header = json!({ "alg": "ES256", "typ": "JWT", "kid": self.kid });
+        signed(&header, claims, &key, Algorithm::ES256)
+    }
+}
+
 /// With header and claims and no signature.
 pub(crate) fn unsigned(header: &Value, claims: &Value) -> String {
     format!("{}.", message(header, claims))

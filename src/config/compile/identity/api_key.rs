@@ -64,7 +64,7 @@ pub(super) fn compile(
         name: Arc::clone(name),
         kind: Kind::ApiKey(keys?),
         places,
-        challenges: [challenge.clone(), challenge],
+        challenges: Some([challenge.clone(), challenge]),
     })
 }
 

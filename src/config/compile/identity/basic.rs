@@ -60,7 +60,7 @@ pub(super) fn compile(table: &Table, name: &Arc<str>, cx: &mut Context) -> Optio
         name: Arc::clone(name),
         kind: Kind::Basic(parsed.users),
         places: vec![Place::Authorization],
-        challenges: [challenge.clone(), challenge],
+        challenges: Some([challenge.clone(), challenge]),
     })
 }
 

@@ -6,15 +6,17 @@ use std::time::Duration;
 use http::HeaderValue;
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 
+use super::super::remote;
 use super::{files, header, missing, once, text, token, words};
 use crate::config::context::Context;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::nearest::nearest;
 use crate::config::node::{Entry, Node, Span, Table};
 use crate::identity::Source;
-use crate::identity::jwt::Jwt;
+use crate::identity::jwt::{Jwt, Keys};
 use crate::identity::keys::{self, ALGORITHMS, Key};
 use crate::identity::source::{Kind, Place};
+use crate::snapshot::KeySet;
 use crate::value::duration;
 
 /// Compiles a `jwt` source.
@@ -22,7 +24,7 @@ pub(super) fn compile(table: &Table, name: &Arc<str>, cx: &mut Context) -> Optio
     let issuer = text(table, "issuer", cx);
     let audience = words(table, "audience", cx);
     let algorithms = algorithms(table, cx);
-    let keys = jwt_keys(table, &algorithms, cx);
+    let keys = jwt_keys(table, name, &algorithms, cx);
     let leeway = leeway(table, cx);
     let places = jwt_places(table, cx);
     let roles = table.str("roles").map(Box::from);
@@ -41,10 +43,10 @@ pub(super) fn compile(table: &Table, name: &Arc<str>, cx: &mut Context) -> Optio
         name: Arc::clone(name),
         kind: Kind::Jwt(jwt),
         places: places?,
-        challenges: [
+        challenges: Some([
             HeaderValue::from_static(r#"Bearer realm="restricted""#),
             HeaderValue::from_static(r#"Bearer realm="restricted", error="invalid_token""#),
-        ],
+        ]),
     })
 }
 
@@ -82,7 +84,12 @@ fn algorithms(table: &Table, cx: &mut Context) -> Vec<Pinned> {
     pinned
 }
 
-fn jwt_keys(table: &Table, algorithms: &[Pinned], cx: &mut Context) -> Option<Vec<Key>> {
+fn jwt_keys(
+    table: &Table,
+    name: &Arc<str>,
+    algorithms: &[Pinned],
+    cx: &mut Context,
+) -> Option<Keys> {
     let is_key = |entry: &&Entry| matches!(entry.key.as_str(), "secret" | "public_key" | "jwks");
     let mut written = table.entries.iter().filter(is_key);
     let Some(entry) = written.next() else {
@@ -107,17 +114,15 @@ fn jwt_keys(table: &Table, algorithms: &[Pinned], cx: &mut Context) -> Option<Ve
     let written = entry.node.as_str()?;
     let span = entry.node.span;
     if entry.key == "secret" {
-        return secret(written, span, algorithms, cx).map(|key| vec![key]);
+        return secret(written, span, algorithms, cx).map(|key| Keys::Fixed(vec![key]));
     }
-    if entry.key == "jwks" && (written.starts_with("http://") || written.starts_with("https://")) {
-        let found = Diagnostic::error(
-            "not-yet",
-            span,
-            "fetching `jwks` from a URL is not built yet",
-        )
-        .help("save the set to a file and name the file");
-        once(found, span, cx);
-        return None;
+    let ca = table.get("ca");
+    if entry.key == "jwks" && (written.starts_with("http:") || written.starts_with("https:")) {
+        return fetched(written, span, ca, name, algorithms, cx);
+    }
+    if let Some(ca) = ca {
+        let message = "`ca` has no use here: no key is fetched from a URL";
+        cx.say(Diagnostic::warning("unused-key", ca.span, message));
     }
     let content = files::read(cx, span, written, "unreadable-file", "a key")?;
     let (keys, passed_over) = if entry.key == "jwks" {
@@ -147,7 +152,37 @@ fn jwt_keys(table: &Table, algorithms: &[Pinned], cx: &mut Context) -> Option<Ve
         cx.say(Diagnostic::note("key-passed-over", span, message));
     }
     suited(&entry.node, &keys, algorithms, cx);
-    Some(keys)
+    Some(Keys::Fixed(keys))
+}
+
+/// Keys that the issuer publishes: what was fetched last is kept from load to load.
+fn fetched(
+    written: &str,
+    span: Span,
+    ca: Option<&Node>,
+    name: &Arc<str>,
+    algorithms: &[Pinned],
+    cx: &mut Context,
+) -> Option<Keys> {
+    for ((algorithm, kind), place) in algorithms {
+        if kind.family() == AlgorithmFamily::Hmac {
+            // RFC 8725 §2.1: what is published is no secret.
+            let message = format!("`{algorithm}` takes a secret, and the keys at a URL are public");
+            cx.say(
+                Diagnostic::error("algorithm-mismatch", *place, message)
+                    .help("pin what the issuer signs with, such as `RS256`, or write `secret`"),
+            );
+        }
+    }
+    let (remote, print) = remote::compile(written, span, ca, cx)?;
+    let key = (written.to_owned(), print);
+    let keys = Arc::clone(cx.memory.key_sets.entry(key).or_default());
+    cx.key_sets.push(KeySet {
+        source: Arc::clone(name),
+        keys: Arc::clone(&keys),
+        remote,
+    });
+    Some(Keys::Remote(keys))
 }
 
 /// Says where keys and algorithms do not fit each other.

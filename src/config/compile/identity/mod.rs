@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use http::HeaderName;
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST};
+use http::{HeaderName, HeaderValue};
 
 use super::files;
 use crate::config::context::Context;
@@ -17,8 +18,11 @@ use crate::identity::source::Place;
 use crate::identity::{Authenticator, Source, Sources};
 
 mod api_key;
+pub(super) mod asserted;
 mod basic;
+mod forward_auth;
 mod jwt;
+mod mtls;
 
 #[cfg(test)]
 mod tests;
@@ -30,10 +34,28 @@ pub fn compile(root: &Table, cx: &mut Context) -> Sources {
     let entries = root.table("identity").map(|table| &table.entries);
     for entry in entries.into_iter().flatten() {
         let name: Arc<str> = Arc::from(entry.key.as_str());
-        let source = source(entry, &name, roles.as_ref(), cx);
+        let source = source(root, entry, &name, roles.as_ref(), cx);
+        if source.as_ref().is_some_and(Source::reads_certificates) && !asks_for_certificates(root) {
+            let message = format!(
+                "no listener asks for client certificates, so nobody signs in with `{name}`"
+            );
+            cx.say(
+                Diagnostic::warning("no-client-certificates", entry.key_span, message)
+                    .help("write `client_certificate = \"optional\"` and `client_ca` in the listener's `tls`"),
+            );
+        }
         sources.add(name, source.map(Arc::new));
     }
     sources
+}
+
+/// Whether some listener asks clients for certificates.
+fn asks_for_certificates(root: &Table) -> bool {
+    let mut modes = root.tables("listener").filter_map(|listener| {
+        let tls = listener.table("tls")?;
+        tls.str("client_certificate")
+    });
+    modes.any(|mode| mode != "off")
 }
 
 /// Compiles a site's `identity` list.
@@ -85,6 +107,7 @@ pub fn authenticator(site: &Table, sources: &Sources, cx: &mut Context) -> Authe
 }
 
 fn source(
+    root: &Table,
     entry: &Entry,
     name: &Arc<str>,
     roles: Option<&BTreeSet<&str>>,
@@ -121,6 +144,9 @@ fn source(
         "jwt" => jwt::compile(settings, name, cx),
         "api_key" => api_key::compile(settings, name, roles, cx),
         "basic" => basic::compile(settings, name, cx),
+        "mtls" => mtls::compile(settings, name, roles, cx),
+        "header" => asserted::compile(root, settings, name, cx),
+        "forward_auth" => forward_auth::compile(settings, name, cx),
         later => {
             let message = format!("identity source `{later}` is not built yet");
             once(
@@ -166,6 +192,22 @@ fn header(node: &Node, cx: &mut Context) -> Option<Place> {
             None
         }
     }
+}
+
+/// A field that a trusted peer sets, and nobody else.
+fn own_field(node: &Node, cx: &mut Context) -> Option<HeaderName> {
+    let name = super::header_name(node, cx)?;
+    let taken = [AUTHORIZATION, COOKIE, HOST, CONNECTION, CONTENT_LENGTH];
+    if taken.contains(&name) {
+        let message = format!("`{name}` cannot name a user");
+        cx.say(
+            Diagnostic::error("bad-header", node.span, message).help(
+                "a field of its own, which the trusted peer sets or removes on every request",
+            ),
+        );
+        return None;
+    }
+    Some(name)
 }
 
 /// The name of a cookie or a query parameter.
@@ -241,5 +283,7 @@ const KINDS: [&str; 7] = [
     "forward_auth",
     "header",
 ];
+/// What a 401 says where signing in is somebody else's business (RFC 9110 §15.5.2 asks for a challenge).
+const SESSION: HeaderValue = HeaderValue::from_static(r#"Session realm="restricted""#);
 /// Mistakes told of one file.
 const MISTAKES_MAX: usize = 10;

@@ -75,6 +75,10 @@ fn every_mistake_in_a_source_is_told() {
         ("private.pem", &*private),
         ("nonsense.pem", "nonsense"),
         ("jwks.json", jwks),
+        (
+            "roles.toml",
+            "\"a@b.example\" = [\"teller\"]\nc.d = [\"teller\"]\n",
+        ),
         ("empty.json", r#"{"keys":[]}"#),
         ("users", "ann:$apr1$x$y\n"),
         ("sha", "ann:{SHA}nU4eI71bcnBGqeO0t9tXvY1u5oQ=\n"),
@@ -94,7 +98,51 @@ fn every_mistake_in_a_source_is_told() {
         ),
         (
             "[identity.a]\nmtls = { user = \"cn\" }".to_owned(),
-            "Error not-yet: identity source `mtls` is not built yet",
+            "Warning no-client-certificates: no listener asks for client certificates",
+        ),
+        (
+            format!("{ASKING}[identity.a]\nmtls = {{ roles = \"absent.toml\" }}"),
+            "Error unreadable-file: cannot read roles of users from `absent.toml`",
+        ),
+        (
+            format!("{ASKING}[identity.a]\nmtls = {{ roles = \"roles.toml\" }}"),
+            "Error bad-roles-file: `roles.toml` line 2: a line is `\"user\" = [\"role\"]`",
+        ),
+        (
+            format!("{ASKING}[identity.a]\nmtls = {{ roles = \"ou\" }}"),
+            "",
+        ),
+        (
+            "[identity.a]\nheader = { user = \"x-user\", from = \"10.0.0.1\" }".to_owned(),
+            "",
+        ),
+        (
+            "[identity.a]\nheader = { user = \"x-user\", from = \"0.0.0.0/0\" }".to_owned(),
+            "Error trusts-everyone: everybody is trusted: any client can claim to be anybody",
+        ),
+        (
+            "[identity.a]\nheader = { user = \"Cookie\", from = \"10.0.0.1\" }".to_owned(),
+            "Error bad-header: `cookie` cannot name a user",
+        ),
+        (
+            "[identity.a]\nforward_auth = { url = \"http://127.0.0.1:9/a\", headers_from = { user = \"x-user\" } }".to_owned(),
+            "",
+        ),
+        (
+            "[identity.a]\nforward_auth = { url = \"http://auth.example/a\", headers_from = { user = \"x-user\" } }".to_owned(),
+            "Error insecure-url",
+        ),
+        (
+            "[identity.a]\nforward_auth = { url = \"http://127.0.0.1:9/a\", headers_from = {} }".to_owned(),
+            "Error empty-value: `headers_from` names no field",
+        ),
+        (
+            "[identity.a]\nforward_auth = { url = \"http://127.0.0.1:9/a\", headers_to = [\"Content-Length\"], headers_from = { user = \"x-user\" } }".to_owned(),
+            "Error bad-header: `content-length` cannot be shown to another service",
+        ),
+        (
+            "[identity.a]\nforward_auth = { url = \"http://127.0.0.1:9/a\", timeout = \"60s\", headers_from = { user = \"x-user\" } }".to_owned(),
+            "Error out-of-range: `timeout` is longer",
         ),
         (
             format!(
@@ -168,8 +216,28 @@ fn every_mistake_in_a_source_is_told() {
             "Error jwt-with-two-keys: `jwt` has two keys, `secret` and `jwks`",
         ),
         (
-            jwt("jwks = \"https://id.example/jwks\", algorithms = [\"RS256\"]"),
-            "Error not-yet: fetching `jwks` from a URL is not built yet",
+            jwt("jwks = \"http://127.0.0.1:1/jwks\", algorithms = [\"HS256\"]"),
+            "Error algorithm-mismatch: `HS256` takes a secret, and the keys at a URL are public",
+        ),
+        (
+            jwt("jwks = \"http://id.example/jwks\", algorithms = [\"RS256\"]"),
+            "Error insecure-url: `http://id.example/jwks` is asked in clear text",
+        ),
+        (
+            jwt("jwks = \"https://id.example/a b\", algorithms = [\"RS256\"]"),
+            "Error bad-url: `https://id.example/a b` is no URL",
+        ),
+        (
+            jwt("jwks = \"https://me:secret@id.example/jwks\", algorithms = [\"RS256\"]"),
+            "Error bad-url: this URL has a user name",
+        ),
+        (
+            jwt("jwks = \"http://localhost/jwks\", ca = \"ca.pem\", algorithms = [\"RS256\"]"),
+            "Warning unused-key: `ca` has no use here: the URL is not `https`",
+        ),
+        (
+            jwt("public_key = \"ec.pem\", ca = \"ca.pem\", algorithms = [\"ES256\"]"),
+            "Warning unused-key: `ca` has no use here: no key is fetched from a URL",
         ),
         (
             jwt("public_key = \"absent.pem\", algorithms = [\"ES256\"]"),
@@ -440,6 +508,9 @@ fn compiled_sources_let_their_people_in() {
         headers: &headers,
         query: None,
         client: [192, 0, 2, 1].into(),
+        peer: [127, 0, 0, 1].into(),
+        ask: None,
+        certificate: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -470,3 +541,7 @@ fn compiled_sources_let_their_people_in() {
         ]
     );
 }
+
+/// A listener that asks for client certificates.
+const ASKING: &str =
+    "[[listener]]\naddress = \"127.0.0.1:1\"\ntls = { client_certificate = \"optional\" }\n";

@@ -1,5 +1,6 @@
 //! `tls` of a listener and of an upstream → certificates, keys and authorities that were read and fit together.
 
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -98,6 +99,28 @@ pub fn client(table: Option<&Table>, cx: &mut Context) -> Option<Arc<ClientTls>>
         Ok(tls) => Some(Arc::new(tls)),
         Err(why) => {
             let span = table.get("ca").map_or(span, |node| node.span);
+            cx.error("bad-certificate", span, told(&why));
+            None
+        }
+    }
+}
+
+/// TLS settings for requests of our own, whose servers one of the authorities in `ca` must vouch for, or one that the system
+/// trusts; and a number that tells the authorities of one file from those of another.
+pub fn trusting(ca: Option<&Node>, span: Span, cx: &mut Context) -> Option<(Arc<ClientTls>, u64)> {
+    let (authorities, print) = match ca {
+        Some(node) => {
+            let read = authorities(node, cx)?;
+            let mut hasher = foldhash::fast::FixedState::default().build_hasher();
+            read.iter().for_each(|one| hasher.write(one));
+            (read, hasher.finish())
+        }
+        None => (system(span, cx)?, 0),
+    };
+    match ClientTls::new(authorities, None) {
+        Ok(tls) => Some((Arc::new(tls), print)),
+        Err(why) => {
+            let span = ca.map_or(span, |node| node.span);
             cx.error("bad-certificate", span, told(&why));
             None
         }

@@ -1,30 +1,46 @@
-//! The subject of a client certificate as RFC 4514 text, for the access log: `CN=alice,OU=staff`.
+//! A distinguished name as RFC 4514 text, for the access log: `CN=alice,OU=staff`; and its parts.
 //!
 //! The certificate has been verified before it comes here; a name that this cannot read is no reason to refuse anybody, it
 //! only goes unnamed.
 
 use std::fmt::Write as _;
 
-use rustls_pki_types::CertificateDer;
-use webpki::EndEntityCert;
+use super::der::{OID, SEQUENCE, SET, item, words};
 
-/// The subject, the most specific part first; none where the certificate has an empty or unreadable one.
-pub(super) fn of(certificate: &CertificateDer<'_>) -> Option<String> {
-    let certificate = EndEntityCert::try_from(certificate).ok()?;
-    let name = certificate.subject();
+/// A name (RFC 5280 §4.1.2.4, what stands inside its sequence), the most specific part first; none where it is empty or
+/// unreadable.
+pub(super) fn text(mut name: &[u8]) -> Option<String> {
     let mut parts = Vec::new();
-    let mut rest = match item(name) {
-        // With or without its outer sequence.
-        Some((SEQUENCE, inside, [])) if item(inside).is_none_or(|(tag, ..)| tag == SET) => inside,
-        _ => name,
-    };
-    while let Some((SET, set, after)) = item(rest) {
+    while let Some((SET, set, after)) = item(name) {
         parts.push(relative(set)?);
-        rest = after;
+        name = after;
     }
     parts.reverse();
-    (!parts.is_empty() && rest.is_empty()).then(|| parts.join(","))
+    (!parts.is_empty() && name.is_empty()).then(|| parts.join(","))
 }
+
+/// The values of one attribute type of a name, in the order written.
+pub(super) fn values(mut name: &[u8], wanted: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    while let Some((SET, mut set, after)) = item(name) {
+        while let Some((SEQUENCE, pair, others)) = item(set) {
+            if let Some((OID, kind, value)) = item(pair)
+                && kind == wanted
+                && let Some((tag, value, _)) = item(value)
+            {
+                found.extend(words(tag, value));
+            }
+            set = others;
+        }
+        name = after;
+    }
+    found
+}
+
+/// `commonName` (RFC 5280 §A.1).
+pub(super) const CN: &[u8] = &[0x55, 4, 3];
+/// `organizationalUnitName`.
+pub(super) const OU: &[u8] = &[0x55, 4, 11];
 
 /// One relative name: `CN=alice`, or several joined by `+`.
 fn relative(mut set: &[u8]) -> Option<String> {
@@ -60,40 +76,6 @@ fn relative(mut set: &[u8]) -> Option<String> {
         set = after;
     }
     (set.is_empty() && !text.is_empty()).then_some(text)
-}
-
-/// Tag, content and what follows. Lengths of up to four bytes.
-fn item(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (tag, rest) = bytes.split_first()?;
-    let (first, rest) = rest.split_first()?;
-    let (length, rest) = match *first {
-        short @ 0..=0x7f => (usize::from(short), rest),
-        long @ 0x81..=0x84 => {
-            let (digits, rest) = rest.split_at_checked(usize::from(long - 0x80))?;
-            let length = digits
-                .iter()
-                .fold(0, |sum, digit| sum << 8 | usize::from(*digit));
-            (length, rest)
-        }
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((*tag, content, rest))
-}
-
-/// The text of a string type.
-fn words(tag: u8, value: &[u8]) -> Option<String> {
-    match tag {
-        UTF8 | PRINTABLE | IA5 | NUMERIC => String::from_utf8(value.to_vec()).ok(),
-        BMP => {
-            let units: Vec<u16> = value
-                .chunks_exact(2)
-                .map(|pair| pair.iter().fold(0, |sum, byte| sum << 8 | u16::from(*byte)))
-                .collect();
-            String::from_utf16(&units).ok()
-        }
-        _ => None,
-    }
 }
 
 /// RFC 4514 §2.4.
@@ -134,15 +116,6 @@ fn dotted(oid: &[u8], to: &mut String) {
     to.push_str(&numbers.join("."));
 }
 
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
-const OID: u8 = 0x06;
-const UTF8: u8 = 0x0c;
-const NUMERIC: u8 = 0x12;
-const PRINTABLE: u8 = 0x13;
-const IA5: u8 = 0x16;
-const BMP: u8 = 0x1e;
-
 /// Attribute types with short names (RFC 4514 §3, and `emailAddress` as OpenSSL writes it).
 const KINDS: [(&[u8], &str); 10] = [
     (&[0x55, 4, 3], "CN"),
@@ -169,7 +142,6 @@ const KINDS: [(&[u8], &str); 10] = [
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
-    use super::*;
     use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, KeyPair};
 
     fn subject(parts: &[(DnType, DnValue)]) -> Option<String> {
@@ -179,7 +151,8 @@ mod tests {
             params.distinguished_name.push(kind.clone(), value.clone());
         }
         let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-        of(certificate.der())
+        let read = super::super::ClientCertificate::read(certificate.der()).unwrap();
+        read.subject.as_deref().map(str::to_owned)
     }
 
     #[test]
