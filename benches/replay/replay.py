@@ -77,7 +77,7 @@ def main() -> None:
     host = "watch.kino.example"
     with tempfile.TemporaryDirectory() as folder:
         log = pathlib.Path(folder) / "access.log"
-        block = [line(number, dice, host) for number in range(min(LINES, 50_000))]
+        block = [line(number, dice, host) for number in range(min(LINES, 5_000))]
         with log.open("w") as out:
             for begin in range(0, LINES, len(block)):
                 out.write("\n".join(block[: LINES - begin]) + "\n")
