@@ -22,6 +22,7 @@ mod denial;
 mod fields;
 mod golden;
 mod h2;
+mod h2_upstreams;
 mod hostile;
 mod http1;
 mod identity;
