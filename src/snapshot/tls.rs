@@ -179,6 +179,16 @@ impl ServerTls {
 }
 
 impl ClientTls {
+    /// The same settings towards an upstream that is to speak HTTP/2.
+    #[must_use]
+    pub fn for_http2(&self) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Self {
+            config: Arc::new(config),
+        }
+    }
+
     /// Settings towards an upstream whose certificate one of `authorities` must have issued; `identity` is our own
     /// certificate, if the upstream asks for one.
     ///

@@ -26,7 +26,7 @@ pub struct Upstream {
     pub retries: u32,
     /// TLS settings for `https` servers.
     pub tls: Option<Arc<tls::ClientTls>>,
-    /// Who speaks HTTP/1.1 to its servers.
+    /// Who speaks to its servers, and what.
     pub codec: Codec,
     /// Which endpoint is next.
     pub balance: Balance,
@@ -102,7 +102,7 @@ pub enum ProxyVersion {
     V2,
 }
 
-/// Who speaks HTTP/1.1 to an upstream. Upgrades are always hyper's.
+/// Who speaks to an upstream: HTTP/1.1, unless it says otherwise. Upgrades are always hyper's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Codec {
     /// Our own client, `upstream::h1`.
@@ -110,6 +110,8 @@ pub enum Codec {
     Lean,
     /// hyper's client, to compare with and to fall back to.
     Hyper,
+    /// HTTP/2, by hyper.
+    Http2,
 }
 
 /// One server of an upstream.

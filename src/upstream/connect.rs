@@ -12,7 +12,7 @@ use super::forward::Caller;
 use super::io::UpstreamIo;
 use super::{demo, introduce, registry};
 use crate::snapshot::tls::ClientTls;
-use crate::snapshot::{Endpoint, Upstream, UpstreamServer};
+use crate::snapshot::{Codec, Endpoint, Upstream, UpstreamServer};
 use crate::value::failure::Failure;
 
 /// Opens a connection to an endpoint of the upstream, and says who the client is where that is asked for. The caller bounds the
@@ -74,10 +74,12 @@ async fn secured(
         .connect(name.clone(), tcp)
         .await
         .inspect_err(|error| refused(server, error));
-    stream
-        .map(|stream| UpstreamIo::Tls(Box::new(stream)))
-        .ok()
-        .ok_or(Failure::UpstreamTls)
+    let stream = stream.ok().ok_or(Failure::UpstreamTls)?;
+    if upstream.codec == Codec::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        tracing::warn!(server = %server.url, "upstream does not speak HTTP/2");
+        return Err(Failure::UpstreamTls);
+    }
+    Ok(UpstreamIo::Tls(Box::new(stream)))
 }
 
 async fn unix(

@@ -25,6 +25,7 @@ use super::h1::body::{LeanBody, Lease};
 use super::h1::exchange::{Lost, exchange};
 use super::h1::upload::Upload;
 use super::h1::wire::Wire;
+use super::http2;
 use super::io::UpstreamIo;
 use super::library::{self, LibraryBody};
 use super::pool::{Member, Pool};
@@ -98,6 +99,11 @@ pub async fn forward(
             let answered = lean(request, pool, terms, clock, trace).await?;
             Ok(answered.map(UpstreamBody::Lean))
         }
+        Codec::Http2 => {
+            let answering = http2::forward(request, pool, terms, clock, tally, trace);
+            let answered = Box::pin(answering).await?;
+            Ok(answered.map(|body| UpstreamBody::Library(Box::new(body))))
+        }
         Codec::Hyper => {
             // Boxed: its state would make every request's future larger.
             let answering = library::forward(request, pool, terms, clock, tally, trace);
@@ -121,6 +127,10 @@ pub async fn upgrade(
     trace: &mut Trace,
 ) -> Result<(Response<UpstreamBody>, Upgrading), Failure> {
     drop(permit);
+    if pool.upstream.codec == Codec::Http2 {
+        tracing::warn!(upstream = %pool.upstream.name, "WebSockets are forwarded over HTTP/1.1 only");
+        return Err(Failure::UpstreamMalformed);
+    }
     let answering = library::upgrade(request, pool, terms, clock, trace);
     let (response, upgraded) = Box::pin(answering).await?;
     let response = response.map(|body| UpstreamBody::Library(Box::new(body)));

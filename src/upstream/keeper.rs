@@ -8,14 +8,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{HeaderValue, USER_AGENT};
+use http::{Request, Uri, Version};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet, LocalSet};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::body::RequestBody;
 use super::connect::connect;
+use super::http2;
 use super::registry::{Endpoint, Group, Registry};
-use crate::snapshot::{self, Health, Snapshot, Upstream};
+use crate::snapshot::{self, Codec, Health, Snapshot, Upstream};
 
 /// Runs until nobody publishes snapshots any more.
 ///
@@ -173,6 +177,9 @@ async fn lives(upstream: &Upstream, endpoint: &Endpoint) -> bool {
     };
     let asking = async {
         let mut io = connect(upstream, endpoint, None).await.ok()?;
+        if upstream.codec == Codec::Http2 {
+            return http2::ask(io, question(upstream, endpoint, health)?).await;
+        }
         let request = format!(
             "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: portcullis-health\r\nAccept: */*\r\nConnection: close\r\n\r\n",
             health.path, endpoint.server.authority
@@ -193,6 +200,29 @@ async fn lives(upstream: &Upstream, endpoint: &Endpoint) -> bool {
         tracing::debug!(upstream = %upstream.name, endpoint = %endpoint.label, ?status, "bad health check");
     }
     good
+}
+
+/// The same question as HTTP/2 says it.
+fn question(
+    upstream: &Upstream,
+    endpoint: &Endpoint,
+    health: &Health,
+) -> Option<Request<RequestBody>> {
+    let scheme = if upstream.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let uri = Uri::builder()
+        .scheme(scheme)
+        .authority(&*endpoint.server.authority)
+        .path_and_query(&*health.path);
+    let mut request = Request::new(RequestBody::Empty);
+    *request.uri_mut() = uri.build().ok()?;
+    *request.version_mut() = Version::HTTP_2;
+    let agent = HeaderValue::from_static("portcullis-health");
+    request.headers_mut().insert(USER_AGENT, agent);
+    Some(request)
 }
 
 /// The code of a status line (RFC 9112 §4).

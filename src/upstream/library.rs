@@ -23,7 +23,7 @@ use super::h1::FIELDS_MAX;
 use super::io::UpstreamIo;
 use super::pool::Pool;
 use super::seat::{Seat, admit};
-use super::sticky;
+use super::{http2, sticky};
 use crate::value::failure::Failure;
 
 /// One connection. Dropping it ends its task, so nothing keeps an upstream busy for nobody.
@@ -92,7 +92,8 @@ pub(super) async fn forward(
                 trace.endpoint = Some(Arc::clone(&seat.member.endpoint.label));
                 trace.code = pool.code_for(&seat.member, &wish);
                 pool.succeeded(&seat.member);
-                return Ok(response.map(|incoming| LibraryBody::new(incoming, Some((conn, seat)))));
+                return Ok(response
+                    .map(|incoming| LibraryBody::new(incoming, Some(Held::Alone(conn, seat)))));
             }
             Ok(Err(mut error)) => {
                 if let Some(failure) = tally.failure.get() {
@@ -201,7 +202,7 @@ async fn connect(
     Ok((Box::new(conn), upgraded))
 }
 
-fn broken(error: &hyper::Error) -> Failure {
+pub(super) fn broken(error: &hyper::Error) -> Failure {
     if error.is_parse() || error.is_parse_status() || error.is_parse_too_large() {
         Failure::UpstreamMalformed
     } else {
@@ -209,7 +210,7 @@ fn broken(error: &hyper::Error) -> Failure {
     }
 }
 
-fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
+pub(super) fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
     let mut again = Request::new(RequestBody::Empty);
     again.method_mut().clone_from(request.method());
     again.uri_mut().clone_from(request.uri());
@@ -224,11 +225,20 @@ pub struct LibraryBody {
     incoming: Incoming,
     /// A chunked body does not know that it has ended but by having said so.
     ended: bool,
-    lease: Option<(Box<Conn>, Seat)>,
+    lease: Option<Held>,
+}
+
+/// The connection that a response body is read from.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// It carries nothing else.
+    Alone(Box<Conn>, Seat),
+    /// Other requests use it as well.
+    Shared(#[expect(dead_code, reason = "kept open while it is read from")] http2::Stream),
 }
 
 impl LibraryBody {
-    const fn new(incoming: Incoming, lease: Option<(Box<Conn>, Seat)>) -> Self {
+    pub(super) const fn new(incoming: Incoming, lease: Option<Held>) -> Self {
         Self {
             incoming,
             ended: false,
@@ -237,7 +247,7 @@ impl LibraryBody {
     }
 
     fn release(&mut self) {
-        if let Some((conn, seat)) = self.lease.take() {
+        if let Some(Held::Alone(conn, seat)) = self.lease.take() {
             seat.member.check_in_library(conn);
         }
     }

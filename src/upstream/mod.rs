@@ -8,6 +8,7 @@
 //! - [`clock`] is the one deadline of a client connection, moved as the request moves on.
 //! - [`body`] is the client's body on its way up.
 //! - [`ask`] sends requests of our own: key sets, posture feeds, questions to another service.
+//! - `http2` lets hyper speak HTTP/2 on connections that many requests share.
 //! - [`h1`] speaks HTTP/1.1 on a connection; [`library`] lets hyper do so, for upgrades and by choice of the snapshot.
 //!
 //! This room knows nothing of policy but the permit that it asks for, and nothing of who the client is.
@@ -21,6 +22,7 @@ pub mod connect;
 pub mod demo;
 pub mod forward;
 pub mod h1;
+mod http2;
 mod introduce;
 pub mod io;
 pub mod keeper;

@@ -24,6 +24,7 @@ mod devices;
 mod fields;
 mod golden;
 mod h2;
+mod h2_upstreams;
 mod handover;
 mod hostile;
 mod http1;

@@ -193,11 +193,14 @@ fn the_less_busy_server_is_taken() {
     let before = free.count();
     eventually("both workers know", || {
         let status = admin(&gate, "GET", "/status").body;
-        status["endpoints"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|one| one["in_flight"] == 1)
+        let endpoints = status["endpoints"].as_array().unwrap();
+        let in_flight = |origin: &Origin| {
+            let label = origin.address().to_string();
+            let mut all = endpoints.iter();
+            let one = all.find(|one| one["endpoint"] == *label).unwrap();
+            one["in_flight"].as_i64()
+        };
+        in_flight(&busy) == Some(1) && in_flight(&free) == Some(0)
     });
     // Told ten times a second, and read at the next request.
     asks(&mut gate.connect(), 10);

@@ -42,6 +42,15 @@ fn one(entry: &Entry, cx: &mut Context) -> Option<Arc<Upstream>> {
     } else {
         None
     };
+    let codec = match table.str("protocol") {
+        Some("h2" | "h2c") => Codec::Http2,
+        Some(_) | None => Codec::default(),
+    };
+    let tls = match (codec, tls) {
+        (Codec::Http2, Some(tls)) => Some(Arc::new(tls.for_http2())),
+        (_, tls) => tls,
+    };
+    spoken(table, &servers, cx);
     let max_connections = table.entry("max_connections");
     if let Some(queue) = table.entry("queue")
         && max_connections.is_none()
@@ -63,7 +72,7 @@ fn one(entry: &Entry, cx: &mut Context) -> Option<Arc<Upstream>> {
         idle_connections: number(table, "idle_connections").unwrap_or(defaults::IDLE_CONNECTIONS),
         retries: number(table, "retries").unwrap_or(defaults::RETRIES),
         tls,
-        codec: Codec::default(),
+        codec,
         balance: balance(table, cx),
         eject: table.table("eject").map(|eject| Eject {
             failures: number(eject, "failures").unwrap_or(defaults::EJECT_FAILURES),
@@ -78,6 +87,27 @@ fn one(entry: &Entry, cx: &mut Context) -> Option<Arc<Upstream>> {
             _ => ProxyVersion::V2,
         }),
     }))
+}
+
+/// `h2` is spoken to `https` servers only, `h2c` to the others only.
+fn spoken(table: &Table, servers: &[UpstreamServer], cx: &mut Context) {
+    let Some(protocol) = table.get("protocol") else {
+        return;
+    };
+    let (secure, help) = match protocol.as_str() {
+        Some("h2") => (true, "write `https://` for every server, or `h2c`"),
+        Some("h2c") => (false, "write `h2` for `https` servers"),
+        Some(_) | None => return,
+    };
+    if servers.iter().any(|server| server.tls.is_some() != secure) {
+        let message = if secure {
+            "`h2` is spoken over TLS, and a server of this upstream is not `https`"
+        } else {
+            "`h2c` is spoken in clear text, and a server of this upstream is `https`"
+        };
+        let finding = Diagnostic::error("invalid-value", protocol.span, message);
+        cx.say(finding.help(help));
+    }
 }
 
 fn balance(table: &Table, cx: &mut Context) -> Balance {

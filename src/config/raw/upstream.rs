@@ -17,12 +17,12 @@ pub(super) static UPSTREAM: Section = Section {
             "protocol",
             Kind::Word(&[
                 Word::new("http1"),
-                Word::new("h2").not_yet("HTTP/2 to upstreams"),
-                Word::new("h2c").not_yet("HTTP/2 to upstreams"),
-                Word::new("auto").not_yet("HTTP/2 to upstreams"),
+                Word::new("h2"),
+                Word::new("h2c"),
+                Word::new("auto").not_yet("choosing the protocol by ALPN"),
             ]),
             "\"http1\"",
-            "what is spoken to the servers",
+            "what is spoken to the servers: HTTP/1.1, HTTP/2 over TLS, or HTTP/2 in clear text",
         ),
         Key::default(
             "balance",

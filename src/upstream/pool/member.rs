@@ -1,19 +1,22 @@
 //! One endpoint as one worker uses it: its idle connections, last in first out, and how busy it is.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::upstream::h1::wire::Wire;
-use crate::upstream::library;
 use crate::upstream::registry::Endpoint;
+use crate::upstream::{http2, library};
 
 /// One endpoint as one worker uses it.
 #[derive(Debug)]
 pub(in crate::upstream) struct Member {
     pub(in crate::upstream) endpoint: Arc<Endpoint>,
     idle: RefCell<Vec<Conn>>,
+    /// The connection that HTTP/2 requests share.
+    shared: RefCell<Option<Rc<http2::Conn>>>,
     /// How many idle connections it may keep; none while it cannot be used.
     keep: Cell<usize>,
     /// Requests of this worker under way.
@@ -27,6 +30,7 @@ impl Member {
         Self {
             endpoint: Arc::clone(endpoint),
             idle: RefCell::default(),
+            shared: RefCell::default(),
             keep: Cell::new(0),
             busy: Cell::new(0),
             told: Cell::new(0),
@@ -57,6 +61,22 @@ impl Member {
             }
         }
         None
+    }
+
+    /// The connection that HTTP/2 requests share, if it is open.
+    pub(in crate::upstream) fn shared(&self) -> Option<Rc<http2::Conn>> {
+        let mut shared = self.shared.borrow_mut();
+        if shared.as_ref().is_some_and(|conn| !conn.is_open()) {
+            *shared = None;
+        }
+        shared.clone()
+    }
+
+    /// Shares a fresh HTTP/2 connection with the requests to come.
+    pub(in crate::upstream) fn share(&self, conn: &Rc<http2::Conn>) {
+        if self.keep.get() > 0 {
+            self.shared.replace(Some(Rc::clone(conn)));
+        }
     }
 
     /// Takes a connection of our own client back for the next request. Whether it is still open is asked when it is used.
@@ -101,11 +121,17 @@ impl Member {
     pub(super) fn allow(&self, share: usize) {
         self.keep.set(share);
         self.idle.borrow_mut().truncate(share);
+        if share == 0 {
+            self.shared.take();
+        }
     }
 
     /// Closes connections that have idled too long.
     pub(super) fn sweep(&self, now: Instant) {
         self.idle.borrow_mut().retain_mut(|conn| conn.keep(now));
+        self.shared
+            .borrow_mut()
+            .take_if(|conn| !conn.is_open() || conn.idle(now).is_some_and(|idle| idle > MAX_IDLE));
     }
 
     /// It cannot be used any more, or for a while.
