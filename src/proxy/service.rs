@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE,
-    TRANSFER_ENCODING,
+    STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING,
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -120,10 +120,15 @@ impl hyper::service::Service<Request<Incoming>> for GateService {
         // The record opens here and not in the future: a client may be gone before that is polled for the first time.
         let opened = self.gate.open(&self.connection, request);
         let gate = Rc::clone(&self.gate);
-        let clock = Rc::clone(&self.connection.clock);
+        let connection = Rc::clone(&self.connection);
         Box::pin(async move {
             let mut answer = gate.serve(opened).await;
-            if clock.leaving() {
+            if let (Some(hsts), Ok(response)) = (&connection.listener.hsts, &mut answer) {
+                // In place of the application's own: browsers read the first one only (RFC 6797 §8.1).
+                let headers = response.headers_mut();
+                headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+            }
+            if connection.clock.leaving() {
                 answer = answer.map(last);
             }
             answer

@@ -192,6 +192,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// TLS, or clear text.
     pub tls: Option<Arc<tls::ServerTls>>,
+    /// `Strict-Transport-Security` of every answer over TLS (RFC 6797).
+    pub hsts: Option<http::HeaderValue>,
     /// Every request is answered with 308 to its https form.
     pub redirect_https: bool,
     /// One socket per worker (SO_REUSEPORT).

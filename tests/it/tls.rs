@@ -413,3 +413,71 @@ fn client_hello(minor: u8) -> Vec<u8> {
 
 /// The content type of an alert record.
 const ALERT: u8 = 21;
+
+#[test]
+fn browsers_are_told_to_come_back_with_https_only() {
+    let origin = Origin::scripted(|exchange| {
+        exchange.answer("200 OK\r\nStrict-Transport-Security: max-age=1", b"")
+    });
+    let deny = "[[deny]]\nname = \"closed\"\npath = \"/closed/**\"\n";
+    let gate = gate(
+        &origin,
+        ", hsts = { max_age = \"365d\", subdomains = true, preload = true }",
+        &format!("{deny}[[listener]]\naddress = \"127.0.0.1:0\"\n"),
+    );
+    let values = |response: &crate::support::Response| -> Vec<String> {
+        let fields = response.fields.iter();
+        let fields =
+            fields.filter(|(name, _)| name.eq_ignore_ascii_case("strict-transport-security"));
+        fields.map(|(_, value)| value.clone()).collect()
+    };
+    let (mut client, _) = Client::tls(gate.listener(1), "app.test", certs().any_client()).unwrap();
+    for (path, status, why) in [
+        ("/x", 200, "in place of the application's"),
+        ("/closed", 403, "on our own answers"),
+    ] {
+        let response = client.ask(&format!("GET {path}"), &["Host: app.test"]);
+        assert_eq!(response.status, status, "{why}");
+        let want = "max-age=31536000; includeSubDomains; preload";
+        assert_eq!(values(&response), [want], "{why}");
+    }
+    let response = gate.connect().ask("GET /closed", &[]);
+    assert_eq!(response.status, 403);
+    assert!(
+        values(&response).is_empty(),
+        "never in clear text: RFC 6797 section 7.2"
+    );
+}
+
+#[test]
+fn a_session_is_resumed_after_a_reload() {
+    let origin = Origin::start();
+    let gate = gate(&origin, "", "");
+    let config = certs().any_client();
+    let kind = || {
+        let mut socket = std::net::TcpStream::connect(gate.address()).unwrap();
+        let name = rustls_pki_types::ServerName::try_from("app.test").unwrap();
+        let mut connection = rustls::ClientConnection::new(Arc::clone(&config), name).unwrap();
+        let mut stream = rustls::Stream::new(&mut connection, &mut socket);
+        // Tickets come behind the handshake, with the answer.
+        stream
+            .write_all(&request(
+                "GET /x",
+                &["Host: app.test", "Connection: close"],
+                b"",
+            ))
+            .unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        connection.handshake_kind().unwrap()
+    };
+    assert_eq!(kind(), rustls::HandshakeKind::Full);
+    assert_eq!(kind(), rustls::HandshakeKind::Resumed);
+    gate.reload_as_is()
+        .unwrap_or_else(|report| panic!("{report:?}"));
+    assert_eq!(
+        kind(),
+        rustls::HandshakeKind::Resumed,
+        "the keys outlive a reload"
+    );
+}

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::tls;
+use http::HeaderValue;
+
+use super::{duration, tls};
 use crate::config::node::{Node, Span, Table};
 use crate::config::{Context, Diagnostic};
 use crate::snapshot::Listener;
@@ -61,6 +63,10 @@ pub(super) fn compile(root: &Table, cx: &mut Context) -> Vec<Arc<Listener>> {
         listeners.push(Arc::new(Listener {
             address,
             // Where `tls` is written and gives nothing, that is an error, so no such listener ever speaks clear text.
+            hsts: table
+                .table("tls")
+                .and_then(|tls| tls.table("hsts"))
+                .and_then(|hsts| strict_transport(hsts, cx)),
             tls,
             redirect_https: redirect_https.is_some(),
             reuseport: table.bool("reuseport").unwrap_or(false),
@@ -82,6 +88,31 @@ fn secured(table: &Table, cx: &mut Context) -> Option<Arc<crate::snapshot::tls::
         cx.error("bad-tls", table.span, "these TLS settings cannot be used");
     }
     compiled
+}
+
+/// The value of `Strict-Transport-Security`.
+fn strict_transport(table: &Table, cx: &mut Context) -> Option<HeaderValue> {
+    let seconds = duration(table, "max_age")?.as_secs();
+    let set = |key| table.bool(key).unwrap_or(false);
+    let mut text = format!("max-age={seconds}");
+    if set("subdomains") {
+        text.push_str("; includeSubDomains");
+    }
+    if set("preload") {
+        text.push_str("; preload");
+        if !set("subdomains") || seconds < PRELOAD_SECONDS_MIN {
+            let span = table.get("preload").map_or(table.span, |node| node.span);
+            let message =
+                "browsers take this into their lists only with subdomains and for a year at least";
+            let finding = Diagnostic::warning("hsts-not-preloaded", span, message);
+            cx.say(
+                finding.help(
+                    "write `max_age = \"365d\"` and `subdomains = true`, or remove `preload`",
+                ),
+            );
+        }
+    }
+    HeaderValue::from_str(&text).ok()
 }
 
 /// Whether `[client] trusted_proxies` is empty or absent.
@@ -117,3 +148,6 @@ pub(super) fn address(node: &Node, cx: &mut Context) -> Option<SocketAddr> {
     cx.say(Diagnostic::error("bad-address", node.span, message).help(help));
     None
 }
+
+/// What the list that browsers share wants (hstspreload.org): a year.
+const PRELOAD_SECONDS_MIN: u64 = 365 * 24 * 60 * 60;

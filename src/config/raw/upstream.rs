@@ -273,8 +273,7 @@ static LISTENER_TLS: Section = Section {
             "hsts",
             Kind::Table(&HSTS),
             "tell browsers to come back with https only",
-        )
-        .not_yet("HSTS"),
+        ),
     ]],
 };
 
