@@ -6,6 +6,7 @@
 //! - `limit`: counting in limits, and their answer.
 //! - `own`: the answers that we write; [`upward`]: a request head as the upstream gets it.
 //! - [`headers`]: what is removed and what is set on the way up and down.
+//! - `rewrite`: targets as an upstream wants them, and `Location` back.
 //! - [`exchange`]: the access record of one request, closed at the end of its body.
 //! - [`body`]: the one response body type.
 //!
@@ -20,6 +21,7 @@ pub mod intake;
 mod limit;
 mod own;
 pub mod request_id;
+mod rewrite;
 pub mod service;
 pub mod upward;
 

@@ -15,6 +15,9 @@ use crate::client::geo::Databases;
 use crate::identity::Authenticator;
 use crate::policy::Policy;
 
+use headers::{HeaderEdits, Rewrite};
+
+pub mod headers;
 pub mod limit;
 pub mod log;
 pub mod maintenance;
@@ -58,13 +61,24 @@ pub struct Snapshot {
     pub pages: Arc<notice::Pages>,
     /// `default_language`: of pages that name none.
     pub default_language: Option<Arc<str>>,
-    /// Header edits on every answer.
+    /// Header edits on answers for which no site is known.
     pub response_headers: HeaderEdits,
+    /// Whether any answer is edited.
+    pub edits_answers: EditsAnswers,
     /// Names of request headers removed from every request besides the built-in list, sorted (all names in
     /// `headers_to_upstream` and `strip_headers` of any site).
     pub stripped: Vec<HeaderName>,
     /// Files and folders whose change means a new load.
     pub watch: Vec<PathBuf>,
+}
+
+/// Whether any answer of any site is edited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EditsAnswers {
+    /// None is.
+    Never,
+    /// Some are.
+    Somewhere,
 }
 
 /// `[server]`.
@@ -160,6 +174,8 @@ pub struct Site {
     pub intercept: Option<notice::Intercept>,
     /// Origins that may read our denials.
     pub cors: Option<notice::Cors>,
+    /// Header edits on answers for which no route is known; the global ones first.
+    pub response_headers: HeaderEdits,
     /// Whether it is closed.
     pub maintenance: maintenance::Maintenance,
 }
@@ -196,6 +212,14 @@ pub struct Route {
     pub stream_idle_timeout: Option<Duration>,
     /// What a refused client sees, if the route says so.
     pub denial: Option<notice::Denial>,
+    /// Header edits on requests; the site's first.
+    pub request_headers: HeaderEdits,
+    /// Header edits on answers; the global ones first, then the site's.
+    pub response_headers: HeaderEdits,
+    /// How targets are rewritten.
+    pub rewrite: Option<Box<Rewrite>>,
+    /// `host_header`.
+    pub host_header: Option<HeaderValue>,
 }
 
 /// What an allowed request gets.
@@ -242,17 +266,6 @@ pub enum Part {
     Query,
     /// `{tail}`: what `*` or `**` took.
     Tail,
-}
-
-/// Header edits: `set`, `add`, `append`, `remove`.
-#[derive(Debug, Clone, Default)]
-pub struct HeaderEdits {
-    /// Replace all fields of the name.
-    pub set: Vec<(HeaderName, HeaderValue)>,
-    /// Add a field.
-    pub add: Vec<(HeaderName, HeaderValue)>,
-    /// Remove all fields of the name.
-    pub remove: Vec<HeaderName>,
 }
 
 /// An `[upstream.NAME]`.

@@ -19,6 +19,7 @@ mod address;
 mod admin;
 mod conformance;
 mod denial;
+mod edits;
 mod fields;
 mod golden;
 mod h2;
