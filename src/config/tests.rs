@@ -177,6 +177,14 @@ const OUT_OF_REACH: &[(&str, &str)] = &[
 
 /// Words of the sources that are written like codes.
 const NO_CODES: &[&str] = &[
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-connection",
+    "transfer-encoding",
+    "x-request-id",
     "cf-connecting-ip",
     "content-length",
     "date-time",

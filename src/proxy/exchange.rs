@@ -35,6 +35,8 @@ pub struct Exchange {
     pub held: SmallVec<[Held; 1]>,
     /// What clients are told of the tightest limit in which it counts.
     pub allowance: Option<Allowance>,
+    /// What edits of the answer say with words of the request.
+    pub filled: Vec<Option<HeaderValue>>,
     connection: Rc<Connection>,
     gate: Rc<Gate>,
 }
@@ -76,6 +78,7 @@ impl Exchange {
             lease: lease.clone(),
             held: SmallVec::new(),
             allowance: None,
+            filled: Vec::new(),
             connection: Rc::clone(connection),
             gate: Rc::clone(gate),
         })

@@ -8,6 +8,7 @@
 //! - `watch`: shadow rules and the candidate policy, after the verdict.
 //! - `question`: who asks, as another service knows (`forward_auth`).
 //! - [`headers`]: what is removed and what is set on the way up and down.
+//! - `rewrite`: targets as an upstream wants them, and `Location` back.
 //! - [`exchange`]: the access record of one request, closed at the end of its body.
 //! - [`body`]: the one response body type.
 //! - `leftover`: request bodies that an answer of ours does not wait for.
@@ -25,6 +26,7 @@ mod limit;
 mod own;
 mod question;
 pub mod request_id;
+mod rewrite;
 pub mod service;
 pub mod upward;
 mod watch;

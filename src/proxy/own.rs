@@ -9,6 +9,7 @@ use super::enforce::Case;
 use super::exchange::Exchange;
 use crate::observe::record::{AnsweredBy, Record};
 use crate::respond::{self, Asker, Notice};
+use crate::snapshot::headers::HeaderEdits;
 use crate::snapshot::{Part, Route, Site, Snapshot, Template};
 use crate::value::failure::Failure;
 
@@ -191,7 +192,7 @@ pub(super) fn fixed(
 }
 
 /// A template with this request's words.
-pub(super) fn fill(template: &Template, case: &Case<'_>, route: &Route) -> String {
+pub(super) fn fill(template: &Template, case: &Case<'_>, route: Option<&Route>) -> String {
     let path = case.target.path();
     let mut text = String::with_capacity(128);
     for part in &template.0 {
@@ -207,10 +208,24 @@ pub(super) fn fill(template: &Template, case: &Case<'_>, route: &Route) -> Strin
                     text.push_str(query);
                 }
             }
-            Part::Tail => text.push_str(tail(path, &route.pattern)),
+            Part::Tail => {
+                text.push_str(route.map_or("", |route| tail(path, &route.pattern)));
+            }
         }
     }
     text
+}
+
+/// The values of edits with this request's words. One that makes no header value is left out: the client sent none that does.
+pub(super) fn fill_edits(
+    edits: &HeaderEdits,
+    case: &Case<'_>,
+    route: Option<&Route>,
+) -> Vec<Option<HeaderValue>> {
+    let texts = edits
+        .templates()
+        .map(|template| fill(template, case, route));
+    texts.map(|text| HeaderValue::try_from(text).ok()).collect()
 }
 
 /// What the first `*` or the final `**` of the pattern took of the raw path.

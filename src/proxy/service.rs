@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE,
-    STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
+    SET_COOKIE, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING,
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -36,9 +36,10 @@ use super::headers::{self, Hop};
 use super::intake::{self, Intake};
 use super::leftover;
 use super::limit::{Reached, record_closed};
-use super::own::{Asking, Early, asker, fail, fill, fixed, redirect};
+use super::own::{Asking, Early, asker, fail, fill, fill_edits, fixed, redirect};
 use super::request_id::{self, Ids};
-use super::upward::{Forwarding, edit, edit_response, identity_headers};
+use super::rewrite;
+use super::upward::{Forwarding, edit, edit_response, edits_of, identity_headers};
 use crate::client::address::Derived;
 use crate::observe::access_log::WorkerLog;
 use crate::observe::metrics::WorkerMetrics;
@@ -50,8 +51,9 @@ use crate::policy::limit::Stage;
 use crate::policy::maintenance::Kept;
 use crate::policy::{First, Identity, Permit, Verdict};
 use crate::respond::{self, Notice};
+use crate::snapshot::headers::Location;
 use crate::snapshot::store::{Handle, Lease};
-use crate::snapshot::{Answer, Balance, Route, Site, Snapshot, Upstream};
+use crate::snapshot::{Answer, Balance, EditsAnswers, Route, Site, Snapshot, Upstream};
 use crate::upstream::body::{ClientBody, RequestBody};
 use crate::upstream::forward::{Patience, Terms};
 use crate::upstream::{self, Clock, Phase, Pools, Trace};
@@ -262,6 +264,13 @@ impl Gate {
         record.site = site.map(|site| Arc::clone(&site.name));
         record.route = route.map(|route| Arc::clone(&route.pattern));
 
+        if snapshot.edits_answers == EditsAnswers::Somewhere {
+            let edits = edits_of(snapshot, place);
+            if edits.fills() {
+                exchange.filled = fill_edits(edits, &case, route);
+            }
+        }
+
         // Only a preflight that we answer is judged by the method it announces: anything else goes up as what it is.
         let preflight = site
             .and_then(|site| respond::preflight(site.cors.as_ref(), &parts.method, &parts.headers));
@@ -354,7 +363,7 @@ impl Gate {
             upstream: match &route.answer {
                 Answer::Upstream(upstream) => Arc::clone(upstream),
                 Answer::Redirect { status, to } => {
-                    let location = fill(to, &case, route);
+                    let location = fill(to, &case, Some(route));
                     exchange.record.answered_by = AnsweredBy::Policy;
                     return redirect(*status, &location).map(Step::Answer);
                 }
@@ -379,6 +388,11 @@ impl Gate {
                 host: authority,
             },
             identity: identity_headers(site, person.as_ref(), &case),
+            filled: if route.request_headers.fills() {
+                fill_edits(&route.request_headers, &case, Some(route))
+            } else {
+                Vec::new()
+            },
         };
         Ok(Step::Pass(Box::new(passed)))
     }
@@ -452,15 +466,21 @@ impl Gate {
         } else {
             Hop::Ends
         };
-        edit(
+        let edited = edit(
             &mut parts,
             &passed,
-            site,
+            (site, route),
             &connection,
             ids,
             hop,
             &lease.stripped,
         );
+        if let Err(failure) = edited {
+            let response = asking.fail(failure, &lease, Some((site, route)), &mut exchange);
+            return Ok(self.finish(exchange, response));
+        }
+        let relocation = route.rewrite.as_deref();
+        let relocation = relocation.filter(|rewrite| rewrite.location == Location::Rewrite);
         if length.is_none() && matches!(body, RequestBody::Client(_)) {
             // Written out, since a body on GET is not expected and would be left out.
             let chunked = HeaderValue::from_static("chunked");
@@ -562,10 +582,21 @@ impl Gate {
         }
         head.headers
             .insert(request_id::X_REQUEST_ID, ids.request_id.clone());
-        edit_response(&mut head.headers, &lease);
-        if let Some(allowance) = &exchange.allowance {
-            allowance.write(&mut head.headers);
+        if let Some(rewrite) = relocation
+            && let Some(value) = head.headers.get(LOCATION)
+        {
+            let host = passed.forwarding.host.as_ref();
+            let host = host.and_then(|host| host.to_str().ok());
+            let inner = route.host_header.as_ref();
+            let inner = inner.and_then(|host| host.to_str().ok());
+            let servers = passed.upstream.servers.iter();
+            let servers = servers.map(|server| &*server.authority);
+            let inner = servers.chain(inner);
+            if let Some(value) = rewrite::location(value, rewrite, host, inner) {
+                head.headers.insert(LOCATION, value);
+            }
         }
+        edit_response(&mut head.headers, &exchange);
         let limits = &lease.server.limits;
         let patience = if event_stream(&head.headers) {
             stream_idle
@@ -590,10 +621,7 @@ impl Gate {
             head.headers
                 .insert(request_id::X_REQUEST_ID, exchange.record.request_id.clone());
         }
-        edit_response(&mut head.headers, &exchange.lease);
-        if let Some(allowance) = &exchange.allowance {
-            allowance.write(&mut head.headers);
-        }
+        edit_response(&mut head.headers, &exchange);
         Response::from_parts(head, GateBody::whole(body, Some(exchange), patience))
     }
 }
@@ -624,13 +652,15 @@ pub(super) struct Passed {
     websocket: bool,
     pub(super) forwarding: Forwarding,
     pub(super) identity: Vec<(HeaderName, HeaderValue)>,
+    /// What edits of the request say with words of it.
+    pub(super) filled: Vec<Option<HeaderValue>>,
 }
 
-fn site_of(snapshot: &Snapshot, place: Place) -> Option<&Site> {
+pub(super) fn site_of(snapshot: &Snapshot, place: Place) -> Option<&Site> {
     snapshot.sites.get(place.site?.0 as usize)
 }
 
-fn route_of(snapshot: &Snapshot, place: Place) -> Option<&Route> {
+pub(super) fn route_of(snapshot: &Snapshot, place: Place) -> Option<&Route> {
     site_of(snapshot, place)?
         .routes
         .get(place.route?.0 as usize)

@@ -6,12 +6,16 @@ use http::{Uri, Version};
 
 use super::connection::Connection;
 use super::enforce::Case;
+use super::exchange::Exchange;
 use super::headers::{self, Hop};
 use super::request_id::{self, Ids};
-use super::service::Passed;
-use crate::policy::Person;
+use super::rewrite;
+use super::service::{Passed, route_of, site_of};
 use crate::policy::facts::Scheme;
-use crate::snapshot::{Site, Snapshot};
+use crate::policy::{Person, Place};
+use crate::snapshot::headers::HeaderEdits;
+use crate::snapshot::{EditsAnswers, Route, Site, Snapshot};
+use crate::value::failure::Failure;
 
 /// What the forwarding headers say: what was judged.
 pub(super) struct Forwarding {
@@ -20,35 +24,54 @@ pub(super) struct Forwarding {
     pub(super) host: Option<HeaderValue>,
 }
 
-pub(super) fn edit_response(headers: &mut HeaderMap, snapshot: &Snapshot) {
-    let edits = &snapshot.response_headers;
-    for name in &edits.remove {
-        headers.remove(name);
+/// Which edits an answer gets: of its route, else of its site, else the global ones.
+pub(super) fn edits_of(snapshot: &Snapshot, place: Place) -> &HeaderEdits {
+    let site = site_of(snapshot, place);
+    let route = route_of(snapshot, place);
+    route
+        .map(|route| &route.response_headers)
+        .or_else(|| site.map(|site| &site.response_headers))
+        .unwrap_or(&snapshot.response_headers)
+}
+
+/// The last touch on every answer.
+pub(super) fn edit_response(headers: &mut HeaderMap, exchange: &Exchange) {
+    let snapshot = &exchange.lease;
+    if snapshot.edits_answers == EditsAnswers::Somewhere {
+        edits_of(snapshot, exchange.seen.place).apply(headers, &exchange.filled);
     }
-    for (name, value) in &edits.set {
-        headers.insert(name.clone(), value.clone());
-    }
-    for (name, value) in &edits.add {
-        headers.append(name.clone(), value.clone());
+    if let Some(allowance) = &exchange.allowance {
+        allowance.write(headers);
     }
 }
 
 /// Rewrites a request head for the upstream.
+///
+/// # Errors
+/// Where a prefix makes the target too long.
 pub(super) fn edit(
     parts: &mut Parts,
     passed: &Passed,
-    site: &Site,
+    (site, route): (&Site, &Route),
     connection: &Connection,
     ids: &Ids,
     hop: Hop,
     stripped: &[HeaderName],
-) {
+) -> Result<(), Failure> {
     // Absolute form goes up as origin form; the bytes of path and query stay as they are.
     if parts.uri.authority().is_some() {
         let origin = parts.uri.path_and_query().cloned();
         let mut uri = http::uri::Parts::default();
         uri.path_and_query = origin;
         parts.uri = Uri::from_parts(uri).unwrap_or_default();
+    }
+    if let Some(rewrite) = &route.rewrite
+        && let Some(received) = parts.uri.path_and_query()
+        && received.path().starts_with('/')
+    {
+        let mut uri = http::uri::Parts::default();
+        uri.path_and_query = Some(rewrite::target(received, &route.pattern, rewrite)?);
+        parts.uri = Uri::from_parts(uri).ok().ok_or(Failure::Internal)?;
     }
     let headers = &mut parts.headers;
     if parts.version == Version::HTTP_2 {
@@ -95,9 +118,14 @@ pub(super) fn edit(
             HeaderValue::from_static("1.1 portcullis"),
         );
     }
+    if let Some(host) = &route.host_header {
+        headers.insert(http::header::HOST, host.clone());
+    }
+    route.request_headers.apply(headers, &passed.filled);
     for (name, value) in &passed.identity {
         headers.append(name.clone(), value.clone());
     }
+    Ok(())
 }
 
 /// RFC 7239: one element, what was judged.

@@ -17,6 +17,9 @@ use crate::identity::device::Devices;
 use crate::identity::remote::RemoteKeys;
 use crate::policy::Policy;
 
+use headers::{HeaderEdits, Rewrite};
+
+pub mod headers;
 pub mod limit;
 pub mod log;
 pub mod maintenance;
@@ -72,8 +75,10 @@ pub struct Snapshot {
     pub pages: Arc<notice::Pages>,
     /// `default_language`: of pages that name none.
     pub default_language: Option<Arc<str>>,
-    /// Header edits on every answer.
+    /// Header edits on answers for which no site is known.
     pub response_headers: HeaderEdits,
+    /// Whether any answer is edited.
+    pub edits_answers: EditsAnswers,
     /// Names of request headers removed from every request besides the built-in list, sorted (all names in
     /// `headers_to_upstream` and `strip_headers` of any site).
     pub stripped: Vec<HeaderName>,
@@ -132,6 +137,15 @@ pub struct AuthService {
     pub remote: Arc<Remote>,
     /// How long it may take.
     pub timeout: Duration,
+}
+
+/// Whether any answer of any site is edited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EditsAnswers {
+    /// None is.
+    Never,
+    /// Some are.
+    Somewhere,
 }
 
 /// `[server]`.
@@ -229,6 +243,8 @@ pub struct Site {
     pub intercept: Option<notice::Intercept>,
     /// Origins that may read our denials.
     pub cors: Option<notice::Cors>,
+    /// Header edits on answers for which no route is known; the global ones first.
+    pub response_headers: HeaderEdits,
     /// Whether it is closed.
     pub maintenance: maintenance::Maintenance,
 }
@@ -265,6 +281,14 @@ pub struct Route {
     pub stream_idle_timeout: Option<Duration>,
     /// What a refused client sees, if the route says so.
     pub denial: Option<notice::Denial>,
+    /// Header edits on requests; the site's first.
+    pub request_headers: HeaderEdits,
+    /// Header edits on answers; the global ones first, then the site's.
+    pub response_headers: HeaderEdits,
+    /// How targets are rewritten.
+    pub rewrite: Option<Box<Rewrite>>,
+    /// `host_header`.
+    pub host_header: Option<HeaderValue>,
 }
 
 /// What an allowed request gets.
@@ -311,15 +335,4 @@ pub enum Part {
     Query,
     /// `{tail}`: what `*` or `**` took.
     Tail,
-}
-
-/// Header edits: `set`, `add`, `append`, `remove`.
-#[derive(Debug, Clone, Default)]
-pub struct HeaderEdits {
-    /// Replace all fields of the name.
-    pub set: Vec<(HeaderName, HeaderValue)>,
-    /// Add a field.
-    pub add: Vec<(HeaderName, HeaderValue)>,
-    /// Remove all fields of the name.
-    pub remove: Vec<HeaderName>,
 }

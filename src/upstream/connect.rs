@@ -40,7 +40,7 @@ pub(super) async fn connect(
         tracing::debug!(server = %server.url, endpoint = %endpoint.label, %failure, "cannot connect");
     })?;
     introduced(server, &mut tcp, introduction).await?;
-    secured(server, upstream.tls.as_ref(), tcp).await
+    secured(server, upstream.tls.as_ref(), upstream.codec, tcp).await
 }
 
 /// Opens a connection to a server that belongs to no upstream: one that we ask ourselves. The caller bounds the time.
@@ -57,13 +57,14 @@ pub(super) async fn connect_to(
         Endpoint::Unix(path) => return unix(server, path, None).await,
         Endpoint::Demo => return Ok(UpstreamIo::Demo(demo::connect())),
     };
-    secured(server, tls, tcp).await
+    secured(server, tls, Codec::Lean, tcp).await
 }
 
 /// TLS over a connection, where the server speaks it.
 async fn secured(
     server: &UpstreamServer,
     tls: Option<&Arc<ClientTls>>,
+    codec: Codec,
     tcp: TcpStream,
 ) -> Result<UpstreamIo, Failure> {
     let (Some(name), Some(tls)) = (&server.tls, tls) else {
@@ -75,7 +76,7 @@ async fn secured(
         .await
         .inspect_err(|error| refused(server, error));
     let stream = stream.ok().ok_or(Failure::UpstreamTls)?;
-    if upstream.codec == Codec::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+    if codec == Codec::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
         tracing::warn!(server = %server.url, "upstream does not speak HTTP/2");
         return Err(Failure::UpstreamTls);
     }

@@ -21,6 +21,7 @@ mod asked;
 mod conformance;
 mod denial;
 mod devices;
+mod edits;
 mod fields;
 mod golden;
 mod h2;

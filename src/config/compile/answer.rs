@@ -104,8 +104,28 @@ fn content_type_of(name: &str) -> Option<&'static str> {
         .map(|(_, kind)| *kind)
 }
 
-/// Splits a text at its substitutions. `{{` and `}}` stand for the braces themselves.
+/// A URL with its substitutions.
 fn template(text: &str, span: Span, cx: &mut Context) -> Option<Template> {
+    let template = split(text, span, cx)?;
+    let literals = template.0.iter().filter_map(|part| {
+        if let Part::Text(text) = part {
+            Some(text)
+        } else {
+            None
+        }
+    });
+    let mut bytes = literals.flat_map(|text| text.bytes());
+    if bytes.any(|byte| !byte.is_ascii_graphic()) {
+        let message = "a URL has visible ASCII characters only";
+        let finding = Diagnostic::error("bad-url", span, message);
+        cx.say(finding.help("write others as escapes, such as `%20` for a space"));
+        return None;
+    }
+    Some(template)
+}
+
+/// Splits a text at its substitutions. `{{` and `}}` stand for the braces themselves.
+pub(super) fn split(text: &str, span: Span, cx: &mut Context) -> Option<Template> {
     let mut parts: Vec<Part> = Vec::new();
     let mut literal = String::new();
     let mut good = true;
@@ -144,20 +164,6 @@ fn template(text: &str, span: Span, cx: &mut Context) -> Option<Template> {
     literal.push_str(rest);
     if !literal.is_empty() {
         parts.push(Part::Text(literal));
-    }
-    let literals = parts.iter().filter_map(|part| {
-        if let Part::Text(text) = part {
-            Some(text)
-        } else {
-            None
-        }
-    });
-    let mut bytes = literals.flat_map(|text| text.bytes());
-    if bytes.any(|byte| !byte.is_ascii_graphic()) {
-        let message = "a URL has visible ASCII characters only";
-        let finding = Diagnostic::error("bad-url", span, message);
-        cx.say(finding.help("write others as escapes, such as `%20` for a space"));
-        return None;
     }
     good.then_some(Template(parts))
 }

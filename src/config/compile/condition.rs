@@ -492,7 +492,7 @@ impl<'t> Terms<'t> {
 }
 
 /// Headers that no condition may name: credentials, the host, and those that are always removed.
-const FORBIDDEN: [&str; 20] = [
+pub(super) const FORBIDDEN: [&str; 20] = [
     "authorization",
     "proxy-authorization",
     "cookie",

@@ -9,6 +9,7 @@ pub mod denial;
 mod devices;
 mod files;
 pub mod geoip;
+mod headers;
 pub mod identity;
 mod limit;
 mod list;
@@ -17,6 +18,7 @@ mod maintenance;
 #[cfg(test)]
 mod policy_tests;
 mod remote;
+mod rewrite;
 pub mod rules;
 pub mod server;
 pub mod sets;
@@ -30,8 +32,9 @@ use std::time::Duration;
 
 use super::node::{Node, Table};
 use super::{Context, Diagnostic};
+use crate::snapshot::headers::HeaderEdits;
 use crate::snapshot::notice::Denial;
-use crate::snapshot::{HeaderEdits, Snapshot};
+use crate::snapshot::{EditsAnswers, Site, Snapshot};
 use crate::value::duration;
 use crate::value::size::Size;
 
@@ -51,7 +54,11 @@ pub(crate) fn snapshot(root: &Table, generation: u64, cx: &mut Context) -> Optio
     let upstreams = upstream::compile(root, cx);
     let listeners = listener::compile(root, cx);
     let denial = denial::compile(root.table("denial"), &Denial::default(), cx);
+    let global = root.table("response_headers");
+    let around = HeaderEdits::default();
+    let response_headers = headers::compile(root, global, headers::Of::Answers, &around, cx);
     let surroundings = site::Surroundings {
+        response_headers: &response_headers,
         root,
         limits: &server.limits,
         upstreams: &upstreams,
@@ -61,6 +68,7 @@ pub(crate) fn snapshot(root: &Table, generation: u64, cx: &mut Context) -> Optio
     if cx.report.refused() {
         return None;
     }
+    let edits_answers = edits_answers(&response_headers, &compiled.sites);
     let counts = cx.memory.counts.of(policy.limits());
     let mut watch = cx.watch.clone();
     watch.sort();
@@ -88,10 +96,25 @@ pub(crate) fn snapshot(root: &Table, generation: u64, cx: &mut Context) -> Optio
         denial,
         pages: Arc::new(std::mem::take(&mut cx.pages)),
         default_language: root.str("default_language").map(Arc::from),
-        response_headers: HeaderEdits::default(),
+        response_headers,
+        edits_answers,
         stripped: compiled.stripped,
         watch,
     })
+}
+
+fn edits_answers(global: &HeaderEdits, sites: &[Site]) -> EditsAnswers {
+    let routes = sites.iter().flat_map(|site| &site.routes);
+    let routes = routes.map(|route| &route.response_headers);
+    let mut all = sites
+        .iter()
+        .map(|site| &site.response_headers)
+        .chain(routes);
+    if global.is_empty() && all.all(HeaderEdits::is_empty) {
+        EditsAnswers::Never
+    } else {
+        EditsAnswers::Somewhere
+    }
 }
 
 /// A duration as written; nothing where it is absent, or reported already.

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderName};
 
-use super::{denial, duration, header_name, identity, maintenance, size};
+use super::{denial, duration, header_name, headers, identity, maintenance, rewrite, size};
 use crate::config::compile::answer;
 use crate::config::nearest::nearest;
 use crate::config::node::{Node, Span, Table};
 use crate::config::{Context, Diagnostic};
+use crate::snapshot::headers::HeaderEdits;
 use crate::snapshot::notice::Denial;
 use crate::snapshot::{Answer, IdentityHeaders, Limits, Route, Site, Upstream};
 
@@ -26,6 +27,8 @@ pub(super) struct Surroundings<'s> {
     pub(super) upstreams: &'s [Arc<Upstream>],
     /// The global `[denial]`.
     pub(super) denial: &'s Denial,
+    /// The global `[response_headers]`.
+    pub(super) response_headers: &'s HeaderEdits,
 }
 
 /// The sites, and what they ask of every request.
@@ -86,6 +89,14 @@ fn site(
     cx: &mut Context,
 ) -> Site {
     let identity = identity::authenticator(table, sources, cx);
+    // Compiled once here for its mistakes; routes put their own behind it.
+    edits(
+        table,
+        headers::Of::Requests,
+        &HeaderEdits::default(),
+        around,
+        cx,
+    );
     let denial = denial::compile(table.table("denial"), around.denial, cx);
     let name = table.many("host").next().and_then(Node::as_str);
     let name: Arc<str> = Arc::from(name.unwrap_or_default());
@@ -93,6 +104,13 @@ fn site(
         maintenance: maintenance::compile(around.root, table.table("maintenance"), &name, cx),
         name,
         routes: routes(table, &denial, around, cx),
+        response_headers: edits(
+            table,
+            headers::Of::Answers,
+            around.response_headers,
+            around,
+            cx,
+        ),
         api: table.bool("api").unwrap_or(false),
         headers_to_upstream,
         forward_credential: table
@@ -283,7 +301,30 @@ fn with_settings(
     let denial = route
         .table("denial")
         .map(|table| denial::compile(Some(table), site_denial, cx));
+    // The site's own mistakes are reported once, where the site is compiled.
+    let mut quiet = Context::default();
+    let sites = edits(
+        site,
+        headers::Of::Answers,
+        around.response_headers,
+        around,
+        &mut quiet,
+    );
+    let response_headers = edits(route, headers::Of::Answers, &sites, around, cx);
+    let sites = edits(
+        site,
+        headers::Of::Requests,
+        &HeaderEdits::default(),
+        around,
+        &mut quiet,
+    );
+    let request_headers = edits(route, headers::Of::Requests, &sites, around, cx);
+    let rewriting = rewrite::compile(route, &answer, cx);
     Route {
+        request_headers,
+        response_headers,
+        rewrite: rewriting.map(Box::new),
+        host_header: rewrite::host_header(route, &answer, cx),
         pattern: Arc::from(route.str("path").unwrap_or_default()),
         answer,
         body_size: size(route, "body_size")
@@ -295,6 +336,21 @@ fn with_settings(
         stream_idle_timeout: wait("stream_idle_timeout"),
         denial,
     }
+}
+
+/// The header edits of a site or route behind those around it.
+fn edits(
+    table: &Table,
+    of: headers::Of,
+    before: &HeaderEdits,
+    around: &Surroundings<'_>,
+    cx: &mut Context,
+) -> HeaderEdits {
+    let key = match of {
+        headers::Of::Requests => "request_headers",
+        headers::Of::Answers => "response_headers",
+    };
+    headers::compile(around.root, table.table(key), of, before, cx)
 }
 
 fn identity_headers(table: Option<&Table>, cx: &mut Context) -> IdentityHeaders {

@@ -110,8 +110,7 @@ pub static ROOT: Section = Section {
             "response_headers",
             Kind::Table(&HEADER_EDITS),
             "header edits on every answer of every site, our own included",
-        )
-        .not_yet("header edits"),
+        ),
         Key::optional(
             "redis",
             Kind::Table(&REDIS),

@@ -63,14 +63,12 @@ pub(super) static SITE: Section = Section {
                 "request_headers",
                 Kind::Table(&HEADER_EDITS),
                 "header edits on requests",
-            )
-            .not_yet("header edits"),
+            ),
             Key::optional(
                 "response_headers",
                 Kind::Table(&HEADER_EDITS),
                 "header edits on answers, our own included",
-            )
-            .not_yet("header edits"),
+            ),
             Key::default(
                 "forwarded",
                 Kind::Boolean,
@@ -183,22 +181,28 @@ pub(super) static ROUTE: Section = Section {
                 Kind::Boolean,
                 "false",
                 "cut the literal segments before the first `*` from the target",
-            )
-            .not_yet("rewriting of targets"),
+            ),
             Key::optional(
                 "rewrite_location",
                 Kind::Boolean,
                 "put them back into `Location`; true with `strip_prefix`",
-            )
-            .not_yet("rewriting of targets"),
-            Key::optional("add_prefix", Kind::Text, "put this before the target")
-                .not_yet("rewriting of targets"),
+            ),
+            Key::optional("add_prefix", Kind::Text, "put this before the target"),
             Key::optional(
                 "host_header",
                 Kind::Text,
                 "`Host` towards the upstream; as received unless written",
-            )
-            .not_yet("rewriting of `Host`"),
+            ),
+            Key::optional(
+                "request_headers",
+                Kind::Table(&HEADER_EDITS),
+                "header edits on requests, behind the site's",
+            ),
+            Key::optional(
+                "response_headers",
+                Kind::Table(&HEADER_EDITS),
+                "header edits on answers, our own included, behind the site's",
+            ),
             Key::optional(
                 "denial",
                 Kind::Table(&DENIAL),
