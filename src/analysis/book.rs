@@ -137,6 +137,8 @@ pub(crate) struct Book<'p> {
     pub(crate) addresses: Addresses,
     pub(crate) roles: Vec<Arc<str>>,
     terms: Vec<Term>,
+    /// By term: how it is written, and in which policy.
+    written: Vec<Vec<(usize, Arc<str>)>>,
     term_ids: HashMap<String, TermId, foldhash::fast::RandomState>,
     clauses: Vec<Clause>,
     clause_ids: HashMap<Clause, ClauseId, foldhash::fast::RandomState>,
@@ -176,6 +178,7 @@ impl<'p> Book<'p> {
             now,
             roles,
             terms: Vec::new(),
+            written: Vec::new(),
             term_ids: HashMap::default(),
             clauses: Vec::new(),
             clause_ids: HashMap::default(),
@@ -199,6 +202,7 @@ impl<'p> Book<'p> {
         for at in 0..book.policies.len() {
             book.read(at);
         }
+        book.choose_words();
         let global = book.policies.iter().enumerate();
         let global = global.map(|(at, policy)| book.denies(at, policy.global_denies()).into());
         book.global = global.collect();
@@ -233,6 +237,35 @@ impl<'p> Book<'p> {
         }
     }
 
+    /// Of the ways in which a term is written the newest with the name of a set, else the newest. Where the same words mean
+    /// something else in the other policy, it is said whose they are.
+    fn choose_words(&mut self) {
+        let mut meanings = HashMap::<Arc<str>, TermId, foldhash::fast::RandomState>::default();
+        let mut twofold = std::collections::HashSet::<Arc<str>>::new();
+        for (id, written) in (0..).map(TermId).zip(&self.written) {
+            for (_, words) in written {
+                let known = *meanings.entry(Arc::clone(words)).or_insert(id);
+                if known != id && self.policies.len() > 1 && differ(self, known, id) {
+                    twofold.insert(Arc::clone(words));
+                }
+            }
+        }
+        for (term, written) in self.terms.iter_mut().zip(std::mem::take(&mut self.written)) {
+            let best = written
+                .into_iter()
+                .max_by_key(|(policy, words)| (words.contains('@'), *policy));
+            let Some((policy, words)) = best else {
+                continue;
+            };
+            term.words = if twofold.contains(&words) {
+                let whose = if policy == 0 { "old" } else { "new" };
+                Arc::from(format!("{words} ({whose})"))
+            } else {
+                words
+            };
+        }
+    }
+
     pub(crate) fn term(&self, id: TermId) -> Option<&Term> {
         self.terms.get(usize::try_from(id.0).ok()?)
     }
@@ -254,6 +287,11 @@ impl<'p> Book<'p> {
     pub(crate) fn ending(&self, number: u32) -> &Ending {
         let at = usize::try_from(number).unwrap_or(usize::MAX);
         self.endings.get(at).unwrap_or(&Ending::NoSite)
+    }
+
+    /// How many endings there are.
+    pub(crate) const fn endings_count(&self) -> usize {
+        self.endings.len()
     }
 
     /// Denies as rules.
@@ -437,15 +475,25 @@ impl<'p> Book<'p> {
             }
             Matcher::WebSocket => ("websocket".to_owned(), Asks::WebSocket),
         };
-        if let Some(known) = self.term_ids.get(&key) {
-            return (*known, sense);
+        let words = match sense {
+            Sense::Holds => Arc::clone(words),
+            // Written as an absence, asked as a presence.
+            Sense::Fails => {
+                let name = words.split(" = ").next().unwrap_or_default();
+                Arc::from(format!("{name} = {{ present = true }}"))
+            }
+        };
+        if let Some(known) = self.term_ids.get(&key).copied() {
+            let at = usize::try_from(known.0).ok();
+            if let Some(written) = at.and_then(|at| self.written.get_mut(at)) {
+                written.push((policy, words));
+            }
+            return (known, sense);
         }
         let id = TermId(u32::try_from(self.terms.len()).unwrap_or(u32::MAX));
         self.term_ids.insert(key, id);
-        self.terms.push(Term {
-            asks,
-            words: Arc::clone(words),
-        });
+        self.written.push(vec![(policy, Arc::clone(&words))]);
+        self.terms.push(Term { asks, words });
         (id, sense)
     }
 
@@ -453,6 +501,15 @@ impl<'p> Book<'p> {
     fn set(&mut self, classes: &[u32]) -> u32 {
         let next = u32::try_from(self.sets.len()).unwrap_or(u32::MAX);
         *self.sets.entry(classes.into()).or_insert(next)
+    }
+}
+
+/// Whether two terms with the same words ask something else: the two sides of one header do not.
+fn differ(book: &Book<'_>, one: TermId, other: TermId) -> bool {
+    let asks = |id| book.term(id).map(|term| &term.asks);
+    match (asks(one), asks(other)) {
+        (Some(Asks::Opaque(one, ..)), Some(Asks::Opaque(other, ..))) => one != other,
+        _ => true,
     }
 }
 

@@ -78,6 +78,8 @@ pub(crate) struct Judged {
     pub(crate) first: Diagram,
     /// How each request ends after both.
     pub(crate) ending: Diagram,
+    /// As `ending`, if strangers were refused as everybody else is, and not asked to sign in.
+    pub(crate) bare: Diagram,
 }
 
 impl<'p> Book<'p> {
@@ -340,7 +342,8 @@ impl<'p> View<'p> {
         self.site.map_or(SignIn::Never, SitePart::sign_in)
     }
 
-    fn sources(&self) -> Vec<Arc<str>> {
+    /// The identity sources that can make a caller known.
+    pub(crate) fn sources(&self) -> Vec<Arc<str>> {
         match self.sign_in() {
             SignIn::Never => Vec::new(),
             SignIn::CertificateOnly | SignIn::Possible => {
@@ -437,9 +440,11 @@ impl Judge<'_, '_> {
             Granted::Rules(_, ending) => *ending,
         };
         if self.view.sign_in() == SignIn::Never {
+            let ending = self.seen(otherwise, self.region, space);
             return Judged {
                 first: self.region,
-                ending: self.seen(otherwise, self.region, space),
+                ending,
+                bare: ending,
             };
         }
         let refused = self.denied(Seen::Surely, self.region, space);
@@ -458,11 +463,14 @@ impl Judge<'_, '_> {
         let of_known = space.store.within(seen, known);
         let of_strangers = space.store.without(seen, known);
         let of_strangers = self.asked(of_strangers, space);
-        let mut ending = space.store.over(refused, never);
-        for more in [surely, of_known, of_strangers] {
-            ending = space.store.over(ending, more);
+        let certain = space.store.over(refused, never);
+        let certain = space.store.over(certain, surely);
+        let asked = space.store.over(of_known, of_strangers);
+        Judged {
+            first,
+            ending: space.store.over(certain, asked),
+            bare: space.store.over(certain, seen),
         }
-        Judged { first, ending }
     }
 
     /// Where there is no route or no site, only what is certain refuses.
@@ -473,9 +481,11 @@ impl Judge<'_, '_> {
         };
         let refused = self.denied(seen, self.region, space);
         let rest = numbered(self.region, ending, &mut space.store);
+        let ending = space.store.over(refused, rest);
         Judged {
             first: self.region,
-            ending: space.store.over(refused, rest),
+            ending,
+            bare: ending,
         }
     }
 

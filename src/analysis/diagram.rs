@@ -419,8 +419,7 @@ impl Store {
         };
         let default = (care0 != FALSE).then(|| self.apply(Work::Simple, f0, care0));
         let mut except: Vec<(u32, Option<Diagram>)> = Vec::with_capacity(atoms.len());
-        let mut counts: std::collections::BTreeMap<Diagram, usize> =
-            default.map(|default| (default, 1)).into_iter().collect();
+        let mut children: std::collections::BTreeSet<Diagram> = default.into_iter().collect();
         for atom in atoms {
             self.spent += 1;
             let care = child(&cares, care0, atom);
@@ -428,14 +427,14 @@ impl Store {
                 let f = child(&fs, f0, atom);
                 self.apply(Work::Simple, f, care)
             });
-            if let Some(simple) = simple {
-                *counts.entry(simple).or_default() += 1;
-            }
+            children.extend(simple);
             except.push((atom, simple));
         }
-        // Atoms that nobody cares for go where the default goes, else where most go.
-        let most = counts.iter().max_by_key(|(_, count)| **count);
-        let free = default.or(most.map(|(child, _)| *child)).unwrap_or(FALSE);
+        // Atoms that nobody cares for: where all others go, so that nothing is asked; else to 0, so that what is told is narrow.
+        let free = match children.into_iter().collect::<Vec<_>>().as_slice() {
+            [one] => *one,
+            _ => FALSE,
+        };
         let except = except
             .into_iter()
             .map(|(atom, child)| (atom, child.unwrap_or(free)));

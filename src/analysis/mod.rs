@@ -40,9 +40,11 @@ mod addresses;
 pub(crate) mod book;
 pub(crate) mod cell;
 pub(crate) mod diagram;
+pub mod diff;
 mod path;
 pub(crate) mod space;
 pub(crate) mod witness;
+mod words;
 
 #[cfg(test)]
 mod tests;

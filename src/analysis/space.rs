@@ -188,6 +188,23 @@ impl<'b, 'p> Space<'b, 'p> {
         self.possible
     }
 
+    /// Every point where nobody, who has no name, role or claim, has none.
+    pub(crate) fn sober(&mut self) -> Diagram {
+        let Some((auth, sources)) = &self.auth else {
+            return TRUE;
+        };
+        let (auth, count) = (*auth, small(sources.len()) + 1);
+        let mut bare = TRUE;
+        for number in (auth + 1..small(self.attributes.len())).rev() {
+            let count = self.attribute(number).map_or(1, Attribute::count);
+            bare = self
+                .store
+                .ask(number, bare, (1..count).map(|atom| (atom, FALSE)).collect());
+        }
+        self.store
+            .ask(auth, bare, (1..count).map(|atom| (atom, TRUE)).collect())
+    }
+
     /// A host of the cell.
     pub(crate) const fn host(&self) -> &Arc<str> {
         &self.host
@@ -397,6 +414,22 @@ impl<'b, 'p> Space<'b, 'p> {
                 none
             }
         }
+    }
+
+    /// The terms that one attribute alone answers: their words, and the atoms that they hold for.
+    pub(crate) fn terms_of(&self, attribute: u32) -> impl Iterator<Item = (&Arc<str>, &[u32])> {
+        let mut terms: Vec<_> = self.meanings.iter().collect();
+        terms.sort_unstable_by_key(|(id, _)| **id);
+        terms.into_iter().filter_map(move |(id, meaning)| {
+            let term = self.book.term(*id)?;
+            match meaning {
+                Meaning::OneOf(number, atoms) if *number == attribute => {
+                    Some((&term.words, atoms.as_slice()))
+                }
+                Meaning::Any(numbers) if **numbers == [attribute] => Some((&term.words, &[1][..])),
+                Meaning::OneOf(..) | Meaning::Any(_) | Meaning::None(_) => None,
+            }
+        })
     }
 
     /// An attribute by its number.

@@ -20,6 +20,7 @@ use super::space::{Attribute, Space, System};
 use super::witness::Witness;
 use crate::config::Context;
 use crate::config::compile::rules;
+use crate::config::diagnostic::SourceFile;
 use crate::config::node::{self, FileId};
 use crate::policy::simulate::{self, Asked, Caller, Outcome};
 use crate::policy::tests::properties::{asked, written};
@@ -31,6 +32,12 @@ pub(super) fn policy(text: &str) -> Policy {
     let (root, syntax) = node::parse(text, FileId(0));
     assert!(syntax.is_empty(), "{syntax:?}");
     let mut cx = Context::default();
+    // Words are quoted from the file.
+    cx.report.files.push(SourceFile {
+        name: "policy.toml".into(),
+        folder: ".".into(),
+        text: text.into(),
+    });
     let policy = rules::compile(&root, GeoFacts::ALL, &mut cx);
     assert!(!cx.report.refused(), "{:?}\n{text}", cx.report.diagnostics);
     policy
@@ -113,7 +120,7 @@ fn atom(space: &Space<'_, '_>, attribute: &Attribute, asked: &Asked) -> u32 {
     }
 }
 
-fn number(space: &Space<'_, '_>, f: super::diagram::Diagram, asked: &Asked) -> u32 {
+pub(super) fn number(space: &Space<'_, '_>, f: super::diagram::Diagram, asked: &Asked) -> u32 {
     space.store.number_at(f, &mut |attribute| {
         atom(space, space.attribute(attribute).unwrap(), asked)
     })

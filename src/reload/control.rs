@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
+use super::changes::Changes;
 use super::instance::{Signals, Watch, load_tested};
 use super::listeners::Listeners;
 use super::names::{self, Change};
@@ -59,6 +60,7 @@ pub(super) struct Control {
     /// When the newest load began.
     pub(super) loaded: SystemTime,
     pub(super) last_reload: Option<(Timestamp, bool)>,
+    pub(super) changes: Changes,
 }
 
 /// How the loop came to an end.
@@ -207,7 +209,9 @@ impl Control {
             return refused("cannot-open-log", error.to_string());
         }
         let generation = snapshot.generation;
-        self.publisher.publish(Arc::new(snapshot));
+        let snapshot = Arc::new(snapshot);
+        self.publisher.publish(Arc::clone(&snapshot));
+        self.changes.tell(before, snapshot);
         self.listeners.apply(prepared, &self.workers);
         self.doors.apply(doors, &self.view);
         Ok(generation)

@@ -174,6 +174,7 @@ impl Instance {
             view,
             loaded: loading,
             last_reload: None,
+            changes: super::changes::Changes::default(),
         };
         let thread = std::thread::Builder::new().name("control".to_owned());
         let control = thread

@@ -6,11 +6,13 @@
 //! whose own tests fail is refused like one that does not compile, at the start too.
 //!
 //! - [`Instance`]: the door; one whole proxy in this process.
+//! - `changes`: what a reload changed, told to the log.
 //! - [`control`]: the control thread's loop.
 //! - [`listeners`]: sockets that outlive a reload.
 //! - [`names`]: `dns:` entries resolved outside the request path.
 //! - [`watch`]: files that changed.
 
+mod changes;
 pub mod control;
 pub mod instance;
 pub mod listeners;

@@ -40,11 +40,11 @@ const TESTS: [&str; 16] = [
 /// A policy in pieces, so that pieces can be added and swapped.
 #[derive(Debug, Clone)]
 pub(crate) struct Written {
-    pub(super) identity: bool,
-    pub(super) global: Vec<String>,
-    pub(super) site: Vec<String>,
+    pub(crate) identity: bool,
+    pub(crate) global: Vec<String>,
+    pub(crate) site: Vec<String>,
     /// Path, denies, allows; no allows is `"anyone"`.
-    pub(super) routes: Vec<(&'static str, Vec<String>, Vec<String>)>,
+    pub(crate) routes: Vec<(&'static str, Vec<String>, Vec<String>)>,
 }
 
 impl Written {
@@ -111,7 +111,7 @@ fn unless() -> impl Strategy<Value = Option<String>> {
     })
 }
 
-pub(super) fn deny() -> impl Strategy<Value = String> {
+pub(crate) fn deny() -> impl Strategy<Value = String> {
     (
         tests(),
         unless(),
