@@ -67,10 +67,6 @@ impl Space<'_, '_> {
         let count = attribute.count();
         let mut known: Vec<(String, Vec<u32>)> = Vec::new();
         for (words, held) in self.terms_of(number) {
-            // Of a set that means two things the countries say more.
-            if words.ends_with(')') && matches!(attribute, Attribute::Country(_)) {
-                continue;
-            }
             let outside = (0..count).filter(|atom| held.binary_search(atom).is_err());
             known.push((words.to_string(), held.to_vec()));
             known.push((format!("not {words}"), outside.collect()));
@@ -85,6 +81,19 @@ impl Space<'_, '_> {
         });
         known.truncate(2 * TERMS_MAX);
         known
+    }
+
+    /// Whether these are countries, few enough for a list, which then says more than a set that means two things.
+    pub(crate) fn are_few(&self, number: u32, atoms: &[u32]) -> bool {
+        let Some(Attribute::Country(groups)) = self.attribute(number) else {
+            return false;
+        };
+        let of = |wanted: bool| {
+            let all = (0u32..).zip(groups);
+            let held = all.filter(|(atom, _)| atoms.binary_search(atom).is_ok() == wanted);
+            held.map(|(_, group)| group.len()).sum::<usize>()
+        };
+        of(true).min(of(false)) <= LIST_MAX
     }
 
     /// A product in words: those that were found for an attribute, else a list. `route` is the pattern of the route that owns

@@ -320,11 +320,15 @@ impl Goal<'_> {
         }
         let mut words = BTreeMap::new();
         for at in 0..product.len() {
-            let Some((attribute, _)) = product.get(at) else {
+            let Some((attribute, atoms)) = product.get(at) else {
                 break;
             };
             let attribute = *attribute;
+            let few = space.are_few(attribute, atoms);
             for (told, atoms) in space.sayings(attribute) {
+                if few && (told.ends_with("(old)") || told.ends_with("(new)")) {
+                    continue;
+                }
                 let mut said = product.clone();
                 if let Some(place) = said.get_mut(at) {
                     place.1 = atoms;
