@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod completions;
+pub mod diff;
 pub mod drain;
 pub mod explain;
 pub mod geo;
@@ -63,8 +64,8 @@ enum Verb {
     Explain(Box<explain::ExplainArgs>),
     /// Run the policy's own tests
     Test(test::TestArgs),
-    /// Say which requests change outcome between two configurations (not built yet)
-    Diff(later::Rest),
+    /// Say which requests change outcome between two configurations
+    Diff(diff::DiffArgs),
     /// Judge the requests of an access log anew
     Replay(replay::ReplayArgs),
     /// Summarize an access log (not built yet)
@@ -114,7 +115,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Verb::Check(args) => check::run(&args),
         Verb::Explain(args) => explain::run(&args),
         Verb::Test(args) => test::run(&args),
-        Verb::Diff(_) => later::run("diff"),
+        Verb::Diff(args) => diff::run(&args),
         Verb::Replay(args) => replay::run(&args),
         Verb::Report(_) => later::run("report"),
         Verb::Init(args) => init::run(&args),

@@ -16,6 +16,7 @@
 //! - [`explain`]: how a request is judged, rule by rule, as data.
 //! - [`unknown`]: what the answer must be where some facts are not known.
 //! - `shadow`: rules that are judged and have no say.
+//! - `parts`: the rules as written, for `crate::analysis`.
 //! - [`simulate`]: a request that nobody sent, for policy tests and `explain`.
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub mod limit;
 mod locate;
 pub mod maintenance;
 pub mod mutate;
+mod parts;
 pub mod pattern;
 mod permit;
 pub mod role;
@@ -44,7 +46,7 @@ pub mod time;
 pub mod unknown;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use decision::{
     Credential, Decision, First, Kind, Mode, Place, Refusal, RefusalId, RefusalStatus, RouteId,
@@ -52,6 +54,7 @@ pub use decision::{
 };
 pub use facts::{Facts, Identity, Person, RoleSet};
 pub use locate::Ambiguous;
+pub(crate) use parts::{RoutePart, SitePart};
 pub use permit::Permit;
 pub use shadow::{SHADOWED_MAX, Shadowed};
 
@@ -60,9 +63,10 @@ use self::condition::{Condition, Matcher};
 use self::draft::{Allow, Conditional, Deny, Draft, Grant, Inputs, PathReading, SignIn};
 use self::index::{Index, PathTests};
 use self::limit::{Limit, Limited};
-use self::pattern::Routes;
+use self::pattern::{Pattern, Routes};
 use self::role::Roles;
 use self::text::Side;
+use crate::value::host::HostPattern;
 use crate::value::principal::Principal;
 use crate::value::region::GeoFacts;
 use crate::value::source::Source;
@@ -93,6 +97,8 @@ pub struct Policy {
 /// A site, indexed.
 #[derive(Debug)]
 struct Site {
+    hosts: Vec<HostPattern>,
+    sources: Vec<Arc<str>>,
     sign_in: SignIn,
     reading: PathReading,
     denies: Denies,
@@ -107,6 +113,7 @@ struct Site {
 /// A route, with what is known of its rules beforehand.
 #[derive(Debug)]
 struct Route {
+    pattern: Option<Pattern>,
     denies: Denies,
     limited: Limited,
     grant: Grant,
@@ -369,6 +376,7 @@ fn index(site: draft::Site, limits: &[Limit]) -> (Site, GeoFacts) {
         reads = reads.union(sum.reads);
         let (index, paths) = indexes(allows, Side::Helps);
         Route {
+            pattern: route.pattern,
             denies: Denies::new(route.denies),
             limited: Limited::new(&route.limited, limits),
             grant: route.grant,
@@ -380,6 +388,8 @@ fn index(site: draft::Site, limits: &[Limit]) -> (Site, GeoFacts) {
     });
     let routes = routes.collect();
     let site = Site {
+        hosts: site.hosts,
+        sources: site.sources,
         sign_in: site.sign_in,
         reading: site.reading,
         denies: Denies::new(site.denies),

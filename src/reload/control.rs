@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
+use super::changes::Changes;
 use super::handover::{NoHeir, PATIENCE, Successor};
 use super::instance::{Signals, Watch, load_tested};
 use super::keys::Fetching;
@@ -69,6 +70,7 @@ pub(super) struct Control {
     pub(super) inherited: Inherited,
     pub(super) successor: Option<Successor>,
     pub(super) supervisor: Supervisor,
+    pub(super) changes: Changes,
 }
 
 /// How the loop came to an end.
@@ -322,6 +324,7 @@ impl Control {
         let snapshot = Arc::new(snapshot);
         self.publisher.publish(Arc::clone(&snapshot));
         self.fetching.follow(&snapshot, &mut self.memory);
+        self.changes.tell(before, snapshot);
         self.listeners.apply(prepared, &self.workers);
         self.doors.apply(doors, &self.view);
         Ok(generation)

@@ -240,6 +240,7 @@ impl Instance {
             inherited: std::mem::take(&mut process.inherited),
             successor: process.successor.take(),
             supervisor: process.supervisor,
+            changes: super::changes::Changes::default(),
         };
         let thread = std::thread::Builder::new().name("control".to_owned());
         let control = thread

@@ -6,6 +6,7 @@
 //! whose own tests fail is refused like one that does not compile, at the start too.
 //!
 //! - [`Instance`]: the door; one whole proxy in this process.
+//! - `changes`: what a reload changed, told to the log.
 //! - [`control`]: the control thread's loop.
 //! - [`handover`]: a new binary takes over the sockets.
 //! - `keys`: keys that issuers publish.
@@ -14,6 +15,7 @@
 //! - [`supervisor`]: what systemd is told.
 //! - [`watch`]: files that changed.
 
+mod changes;
 pub mod control;
 pub mod handover;
 pub mod instance;

@@ -1,4 +1,4 @@
-//! `explain`, `test` and `check` as a shell sees them: exit codes and where the text goes; and a policy whose tests fail.
+//! `explain`, `test`, `diff` and `check` as a shell sees them: exit codes and where the text goes; and a policy whose tests fail.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -46,6 +46,12 @@ fn exit_codes_say_how_it_went() {
     let bad = bad.to_str().unwrap().to_owned();
     let failing = tempfile::tempdir().unwrap();
     let (good, failing) = (file(folder.path(), 403), file(failing.path(), 200));
+    let wider = folder.path().join("wider.toml");
+    let text = std::fs::read_to_string(&good).unwrap();
+    let (_, open) = text.split_once("[[listener]]").unwrap();
+    let (open, _) = open.split_once("[[test]]").unwrap();
+    std::fs::write(&wider, format!("[[listener]]{open}")).unwrap();
+    let wider = wider.to_str().unwrap().to_owned();
     for (arguments, code, part, why) in [
         (
             &["explain", "--url", "/x", "--config", &good][..],
@@ -120,6 +126,55 @@ fn exit_codes_say_how_it_went() {
         (&["test", &bad], 3, "unknown-key", "no configuration"),
         (&["check", &failing], 4, "test-failed", "check says so too"),
         (
+            &["diff", &good, &good, "--fail-on", "any"],
+            0,
+            "no request ends otherwise",
+            "nothing changes",
+        ),
+        (
+            &["diff", &good, &wider],
+            0,
+            "1 newly allowed",
+            "a deny is gone",
+        ),
+        (
+            &["diff", &good, &wider, "--fail-on", "widen"],
+            4,
+            "403 forbidden, by deny `closed`",
+            "and that was asked about",
+        ),
+        (
+            &["diff", &wider, &good, "--fail-on", "widen"],
+            0,
+            "newly denied",
+            "the other way round it is narrower",
+        ),
+        (
+            &["diff", &wider, &good, "--fail-on", "any"],
+            4,
+            "path = /closed/** and not ip = \"10.0.0.0/8\"",
+            "in the rule's own words",
+        ),
+        (
+            &["diff", &good, &wider, "--format", "json"],
+            0,
+            "\"change\": \"allowed\"",
+            "for machines",
+        ),
+        (
+            &["diff", &good, &bad],
+            3,
+            "unknown-key",
+            "the new one is not valid",
+        ),
+        (
+            &["diff", &bad, &good],
+            3,
+            "unknown-key",
+            "the old one is not valid",
+        ),
+        (&["diff", &good], 2, "<NEW>", "one file only"),
+        (
             &["run", "--config", &failing],
             3,
             "policy-tests-failed",
@@ -187,5 +242,48 @@ fn a_policy_whose_tests_fail_is_not_loaded() {
     match Instance::start(Path::new(&path)) {
         Err(StartError::Config(report)) => assert!(report.refused(), "{report:?}"),
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_example_of_a_diff_is_a_command_that_shows_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = folder.path().join("new.toml");
+    let old = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/config/examples/streaming.toml"
+    );
+    let text = std::fs::read_to_string(old).unwrap();
+    std::fs::write(
+        &new,
+        text.replace(
+            "[\"DE\", \"AT\", \"CH\"]",
+            "[\"DE\", \"AT\", \"CH\", \"IT\"]",
+        ),
+    )
+    .unwrap();
+    let new = new.to_str().unwrap();
+    let (output, text) = run(&["diff", old, new, "--format", "json"]);
+    assert!(output.status.success(), "{text}");
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let regions = told["regions"].as_array().unwrap();
+    let allowed: Vec<_> = regions
+        .iter()
+        .filter(|region| region["change"] == "allowed")
+        .collect();
+    assert_eq!(allowed.len(), 2, "{told:#}");
+    for region in allowed {
+        assert_eq!(region["where"], serde_json::json!([["country = IT"]]));
+        let line = region["example"].as_str().unwrap();
+        let words: Vec<&str> = line.split(' ').skip(1).collect();
+        let (output, now) = run(&words);
+        assert_eq!(output.status.code(), Some(0), "{now}");
+        let before: Vec<&str> = words
+            .iter()
+            .map(|word| if *word == new { old } else { word })
+            .collect();
+        let (output, before) = run(&before);
+        assert_eq!(output.status.code(), Some(4), "{before}");
+        assert!(before.contains("451 region_restricted"), "{before}");
     }
 }
