@@ -38,7 +38,6 @@ pub(crate) struct Cell<'p> {
 /// What a policy has for the requests of a cell.
 #[derive(Debug, Clone)]
 pub(crate) struct View<'p> {
-    pub(crate) policy: usize,
     pub(crate) site: Option<SitePart<'p>>,
     pub(crate) route: Option<RoutePart<'p>>,
     /// The patterns of the site's routes that take paths away from the route: those that rank higher; where there is no route,
@@ -166,7 +165,6 @@ impl<'p> Book<'p> {
         let global = self.global.get(policy).unwrap_or(&none);
         let Some(site) = site else {
             return vec![View {
-                policy,
                 site: None,
                 route: None,
                 above: Vec::new(),
@@ -216,7 +214,6 @@ impl<'p> Book<'p> {
                 }
             };
             views.push(View {
-                policy,
                 site: Some(site),
                 route: Some(*route),
                 above,
@@ -231,7 +228,6 @@ impl<'p> Book<'p> {
         if !everything {
             let all = patterns.iter().flatten();
             views.push(View {
-                policy,
                 site: Some(site),
                 route: None,
                 above: all.map(|pattern| (*pattern, Above::All)).collect(),

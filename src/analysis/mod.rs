@@ -34,8 +34,6 @@
 //! }
 //! ```
 
-#![allow(dead_code, reason = "what stands on it comes next")]
-
 mod addresses;
 pub(crate) mod book;
 pub(crate) mod cell;

@@ -49,8 +49,9 @@ pub(super) fn changed(old: &View<'_>, new: &View<'_>) -> Option<Changed> {
         }
     }
     let mut differing = Vec::new();
-    let (one, other) = (ordered(old.denies()), ordered(new.denies()));
-    if one != other {
+    let bare = |rule: &Rule| (rule.ending, rule.clause);
+    if !old.denies().map(bare).eq(new.denies().map(bare)) {
+        let (one, other) = (ordered(old.denies()), ordered(new.denies()));
         let (kept_one, gone) = without(&one, &other);
         let (kept_other, come) = without(&other, &one);
         if kept_one != kept_other {

@@ -230,7 +230,8 @@ impl<'b, 'p> Differ<'b, 'p> {
                 }
             }
         }
-        if let Some(rules) = rules {
+        // A cell without requests says nothing of others.
+        if let Some(rules) = rules.filter(|_| !keys.is_empty()) {
             self.looked.insert(rules, keys.clone());
         }
         keys

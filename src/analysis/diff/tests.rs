@@ -253,6 +253,46 @@ fn what_is_too_large_is_not_called_equal() {
     assert_eq!(found.untold.len(), 1);
 }
 
+#[test]
+fn many_routes_and_paths_stay_within_the_budget() {
+    let mut old = String::new();
+    for n in 0..60 {
+        old.push_str(&format!(
+            "[[deny]]\nname = \"below{n}\"\npath = \"/section{n}/**\"\nmethod = \"POST\"\n"
+        ));
+        old.push_str(&format!(
+            "[[deny]]\nname = \"in{n}\"\npath = \"/*/secret{n}\"\nrole = \"r{}\"\n",
+            n % 5
+        ));
+    }
+    let mut routes = site("[[site.route]]\npath = \"/**\"\nallow = \"anyone\"\n");
+    for n in 0..500 {
+        routes.push_str(&format!(
+            "[[site.route]]\npath = \"/r{n}/**\"\nallow = [{{ role = \"r{}\" }}]\n",
+            n % 5
+        ));
+    }
+    let more = "[[deny]]\nname = \"more\"\nmethod = \"PUT\"\n";
+    let (new, old) = (
+        format!("[identity.sso]\n{more}{old}{routes}"),
+        format!("[identity.sso]\n{old}{routes}"),
+    );
+    let found = diff(&policy(&old), &policy(&new), Timestamp::UNIX_EPOCH, BUDGET);
+    assert!(found.untold.is_empty(), "{:?}", found.untold);
+    let denied = found
+        .regions
+        .iter()
+        .filter(|region| region.change == Change::Denied);
+    let denied: Vec<_> = denied
+        .map(|region| (&region.cases, &*region.places[0].path))
+        .collect();
+    assert_eq!(
+        denied,
+        [(&vec![vec!["method = \"PUT\"".to_owned()]], EVERY_PATH)]
+    );
+    assert!(found.regions.len() < 10, "{:#?}", found.regions);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 80, ..Default::default() })]
 
