@@ -196,8 +196,19 @@ fn ask(client: &mut Client) -> Result<Stays, String> {
 fn a_new_binary_takes_over_and_nobody_is_refused() {
     let _alone = heavy();
     let origin = Origin::start();
-    let mut running = Running::start(&open(&origin));
+    let spread = "[[listener]]\naddress = \"127.0.0.1:0\"\nreuseport = true\n";
+    let mut running = Running::start(&format!("{}{spread}", open(&origin)));
     let (old, address) = (running.pid(), running.address());
+    let spread: SocketAddr = running.status().unwrap()["listeners"][1]
+        .as_str()
+        .and_then(|address| address.parse().ok())
+        .unwrap();
+    // Each of its sockets has a queue of its own: a forgotten one would leave some of these waiting.
+    let reaches_every_socket = || {
+        for _ in 0..16 {
+            assert!(ask(&mut Client::connect(spread)).is_ok());
+        }
+    };
     let served = Load::during(address, |load| {
         load.more(50);
         running.signal("USR2", old);
@@ -209,6 +220,7 @@ fn a_new_binary_takes_over_and_nobody_is_refused() {
         load.more(50);
         assert_eq!(running.pid(), new, "the socket's file stays");
         assert_eq!(running.address(), address, "port 0 is the port it was");
+        reaches_every_socket();
         // And once more: what was inherited can be handed on.
         running.signal("USR2", new);
         eventually("a third process answers", || {

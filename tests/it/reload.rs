@@ -355,3 +355,34 @@ fn broken_configuration_does_not_start() {
     }
     assert!(portcullis::reload::Instance::start(&folder.path().join("missing.toml")).is_err());
 }
+
+#[test]
+fn a_request_that_is_on_its_way_when_the_end_begins_is_answered_as_the_last() {
+    let origin = Origin::start();
+    for _ in 0..10 {
+        let mut gate = Gate::start(&open(&origin));
+        let address = gate.address();
+        let mut kept = gate.connect();
+        kept.ask("GET /x", &[]).is(200);
+        let start = Instant::now();
+        let ending = gate.shutdown_beside();
+        eventually("the end has begun", || {
+            std::net::TcpStream::connect(address).is_err()
+        });
+        kept.send(request("GET /y", &[], b""));
+        if start.elapsed() > Duration::from_millis(400) {
+            // A busy machine: the connection may have been closed already, rightly.
+            continue;
+        }
+        let response = kept.response("GET");
+        assert_eq!(response.status, 200);
+        let closes = |(name, value): &(String, String)| {
+            name.eq_ignore_ascii_case("connection") && value == "close"
+        };
+        assert!(response.fields.iter().any(closes), "{response:?}");
+        assert_ne!(kept.end(Duration::from_secs(5)), End::Late);
+        ending.join().unwrap();
+        return;
+    }
+    panic!("never fast enough");
+}
