@@ -43,6 +43,7 @@ pub use decision::{
     Credential, Decision, First, Place, Refusal, RefusalId, RefusalStatus, RouteId, RuleId,
     RuleInfo, RuleKind, SiteId, Verdict,
 };
+pub use evaluate::Notes;
 pub use facts::{Facts, Identity, Person, RoleSet};
 pub use locate::Ambiguous;
 pub use permit::Permit;

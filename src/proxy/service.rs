@@ -237,7 +237,7 @@ impl Gate {
         let announced = preflight
             .as_ref()
             .and_then(|_| respond::announced(&parts.headers));
-        let first = case.first(announced.as_ref().unwrap_or(&parts.method), record);
+        let (first, notes) = case.first(announced.as_ref().unwrap_or(&parts.method), record);
         let refused_already =
             matches!(first, First::Decided(decision) if decision.verdict != Verdict::Allow);
         if !refused_already && let Some(response) = unasked(&case, site, preflight, parts, record) {
@@ -254,7 +254,8 @@ impl Gate {
                 challenges: Vec::new(),
             },
             (First::SignIn, Some(site)) => {
-                case.second(&site.identity, &mut exchange.record).await?
+                case.second(&site.identity, notes, &mut exchange.record)
+                    .await?
             }
             // A site that is not there asks nobody to sign in.
             (First::SignIn, None) => return Err(Failure::Internal),
