@@ -27,7 +27,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, Method};
-use portcullis::client::geo::{Databases, Source, demo};
+use portcullis::client::geo::writer::{self, Label};
+use portcullis::client::geo::{self, Databases, Source, csv, demo};
 use portcullis::config::Context;
 use portcullis::config::compile::rules;
 use portcullis::config::node::{self, FileId, Table};
@@ -294,14 +295,18 @@ fn decide(policy: &Policy, request: &Request, headers: &HeaderMap) -> (Option<De
         lookup: &lookup,
         region: OnceCell::new(),
     };
-    match policy.first(&facts, place) {
+    let (first, notes) = policy.first_noting(&facts, place);
+    match first {
         First::Decided(decision) => (Some(decision), false),
         First::SignIn => {
             facts.identity = request
                 .person
                 .as_ref()
                 .map_or(Identity::Anonymous, Identity::Known);
-            (Some(policy.second(&facts, place, Credential::Absent)), true)
+            (
+                Some(policy.second_noting(&facts, place, Credential::Absent, notes)),
+                true,
+            )
         }
     }
 }
@@ -424,6 +429,7 @@ fn table() {
         }
     }
     addresses();
+    countries();
 }
 
 /// A million networks in 1000 sets, each set a file.
@@ -472,6 +478,55 @@ fn addresses() {
     }
     println!(
         "look-up of one address in all of them: {:.0} ns",
+        fastest.as_secs_f64() * 1e9 / addresses.len() as f64
+    );
+}
+
+/// A country database of the size of published ones: 300 000 networks of 16 countries, with gaps between them.
+fn countries() {
+    let mut dice = Dice(0xC0DE);
+    let mut table = String::from("network,country\n");
+    let mut next = 1u32 << 24;
+    for _ in 0..300_000 {
+        let prefix = 18 + dice.roll(7) as u32;
+        let size = 1u32 << (32 - prefix);
+        let first = next.next_multiple_of(size);
+        let country = dice.of(&COUNTRIES);
+        writeln!(table, "{}/{prefix},{country}", Ipv4Addr::from(first)).unwrap();
+        next = first + size + dice.roll(4) as u32 * 2048;
+    }
+    let entries = csv::parse(&table).unwrap();
+    let label = Label {
+        kind: "Bench",
+        description: "countries",
+        build_epoch: 0,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("countries.mmdb");
+    std::fs::write(&path, writer::write(&entries, &label).unwrap()).unwrap();
+    let start = Instant::now();
+    let database = geo::open(&path).unwrap();
+    println!(
+        "a country database of {} networks ({} KiB) read in {:.0} ms",
+        entries.len(),
+        std::fs::metadata(&path).unwrap().len() / 1024,
+        start.elapsed().as_secs_f64() * 1e3
+    );
+    let databases = Databases::new(vec![Source::new("bench", &path, Arc::new(database))]);
+    let addresses: Vec<IpAddr> = (0..1 << 16)
+        .map(|_| Ipv4Addr::from((1 << 24) + dice.roll((next - (1 << 24)) as usize) as u32).into())
+        .collect();
+    let mut fastest = Duration::MAX;
+    for _ in 0..10 {
+        let start = Instant::now();
+        for address in &addresses {
+            let now = jiff::Timestamp::UNIX_EPOCH;
+            black_box(databases.region(black_box(*address), now));
+        }
+        fastest = fastest.min(start.elapsed());
+    }
+    println!(
+        "country of one IPv4 address: {:.0} ns",
         fastest.as_secs_f64() * 1e9 / addresses.len() as f64
     );
 }

@@ -50,6 +50,17 @@ enum Answer {
     Unavailable,
 }
 
+/// What a first judgement has found out that stays true when it is known who asks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Notes {
+    client: Option<ClassId>,
+    peer: Option<ClassId>,
+    /// By list of denies: whether all that is left of it are rules that wait for the identity.
+    denies: [bool; 3],
+    /// The same for the allows.
+    allows: bool,
+}
+
 /// What a `dns:` name that has never been resolved makes of an address that is not in the rest of its set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unresolved {
@@ -63,13 +74,32 @@ impl Policy {
     /// Judges with identity open. What is certain whoever asks is decided here, before any credential is looked at.
     #[must_use]
     pub fn first(&self, facts: &Facts<'_>, place: Place) -> First {
-        self.first_with(facts, place, Unresolved::Fails)
+        self.first_noting(facts, place).0
     }
 
     /// Judges again, with the identity that signing in brought forth. An identity that is still open counts as anonymous.
     #[must_use]
     pub fn second(&self, facts: &Facts<'_>, place: Place, credential: Credential) -> Decision {
-        self.second_with(facts, place, credential, Unresolved::Fails)
+        self.second_noting(facts, place, credential, Notes::default())
+    }
+
+    /// [`Policy::first`], with what [`Policy::second_noting`] need not find out again.
+    #[must_use]
+    pub fn first_noting(&self, facts: &Facts<'_>, place: Place) -> (First, Notes) {
+        self.first_with(facts, place, Unresolved::Fails)
+    }
+
+    /// [`Policy::second`] without what the first judgement has settled. INVARIANT: the notes are of this policy and place, and
+    /// of facts that differ in nothing but the identity; otherwise pass [`Notes::default`], which settles nothing.
+    #[must_use]
+    pub fn second_noting(
+        &self,
+        facts: &Facts<'_>,
+        place: Place,
+        credential: Credential,
+        notes: Notes,
+    ) -> Decision {
+        self.second_with(facts, place, credential, Unresolved::Fails, notes)
     }
 
     pub(super) fn first_with(
@@ -77,7 +107,7 @@ impl Policy {
         facts: &Facts<'_>,
         place: Place,
         unresolved: Unresolved,
-    ) -> First {
+    ) -> (First, Notes) {
         self.first_plus(facts, place, unresolved, None)
     }
 
@@ -88,14 +118,16 @@ impl Policy {
         place: Place,
         unresolved: Unresolved,
         extra: Option<&Shadow>,
-    ) -> First {
+    ) -> (First, Notes) {
         let decided = |verdict, rule| First::Decided(Decision { verdict, rule });
         let reads_query = self.reads_query(place) || extra.is_some_and(Shadow::reads_query);
         if reads_query && facts.target.query_is_malformed() {
-            return decided(Verdict::BadQuery, None);
+            return (decided(Verdict::BadQuery, None), Notes::default());
         }
-        let answer = self.answer(facts, self.unseen(place), place, unresolved, extra);
-        match answer {
+        let mut notes = Notes::default();
+        let identity = self.unseen(place);
+        let answer = self.answer(facts, identity, place, unresolved, (extra, &mut notes));
+        let first = match answer {
             Answer::Refuse(refusal, rule) => decided(Verdict::Refuse(refusal), rule),
             Answer::Unavailable => decided(Verdict::Unavailable, None),
             Answer::Open | Answer::Allow(_) if place.site.is_none() => {
@@ -106,7 +138,8 @@ impl Policy {
             }
             Answer::Allow(rule) => decided(Verdict::Allow, rule),
             Answer::Open => First::SignIn,
-        }
+        };
+        (first, notes)
     }
 
     pub(super) fn second_with(
@@ -115,8 +148,9 @@ impl Policy {
         place: Place,
         credential: Credential,
         unresolved: Unresolved,
+        notes: Notes,
     ) -> Decision {
-        self.second_plus(facts, place, credential, unresolved, None)
+        self.second_plus(facts, place, credential, unresolved, (None, notes))
     }
 
     /// As if one more rule were enforced.
@@ -126,7 +160,7 @@ impl Policy {
         place: Place,
         credential: Credential,
         unresolved: Unresolved,
-        extra: Option<&Shadow>,
+        (extra, mut notes): (Option<&Shadow>, Notes),
     ) -> Decision {
         let identity = seen(facts.identity);
         let stranger = matches!(identity, Identity::Anonymous);
@@ -135,7 +169,8 @@ impl Policy {
             (SignIn::Never | SignIn::Possible, Credential::Invalid) => Verdict::InvalidToken,
             (SignIn::Never | SignIn::Possible, Credential::Absent) => Verdict::NotAuthenticated,
         };
-        let (verdict, rule) = match self.answer(facts, identity, place, unresolved, extra) {
+        let answer = self.answer(facts, identity, place, unresolved, (extra, &mut notes));
+        let (verdict, rule) = match answer {
             Answer::Allow(rule) => (Verdict::Allow, rule),
             Answer::Unavailable => (Verdict::Unavailable, None),
             // It was open before, so some identity could pass; unless the answer hides from strangers.
@@ -163,24 +198,44 @@ impl Policy {
         identity: Identity<'_>,
         place: Place,
         unresolved: Unresolved,
-        extra: Option<&Shadow>,
+        (extra, notes): (Option<&Shadow>, &mut Notes),
     ) -> Answer {
         let route = self.route_at(place);
         let worst = Judge::new(self, facts, identity, Failed::Hurts, unresolved);
+        worst.client.set(notes.client);
+        worst.peer.set(notes.peer);
         let mut asked = Asked::new();
         let guards = self.guards(place);
-        let denied = worst.denies(guards, Wish::Certain, &mut asked, extra);
+        let denied = worst.denies(guards, Wish::Certain, &mut asked, (extra, notes));
         let granted = match denied {
             Denied::By(..) => Granted::Never,
-            Denied::Open | Denied::Never => worst.allows(route, &mut asked, extra),
+            Denied::Open | Denied::Never => worst.allows(route, &mut asked, (extra, notes)),
+        };
+        *notes = if worst.touched.get() {
+            // What a failed fact did is to be seen again.
+            Notes::default()
+        } else {
+            Notes {
+                client: worst.client.get(),
+                peer: worst.peer.get(),
+                ..*notes
+            }
         };
         let refused_by = match (denied, granted) {
             // Only here does it matter whether a deny waits for the identity.
             (Denied::Never, Granted::By(rule)) => {
+                if !matches!(identity, Identity::Open) {
+                    return Answer::Allow(rule);
+                }
                 if worst.touched.get() {
                     asked.turn();
                 }
-                return match worst.denies(guards, Wish::Open, &mut asked, extra) {
+                return match worst.denies(
+                    guards,
+                    Wish::Open,
+                    &mut asked,
+                    (extra, &mut Notes::default()),
+                ) {
                     Denied::Never => Answer::Allow(rule),
                     Denied::Open | Denied::By(..) => Answer::Open,
                 };
@@ -191,13 +246,15 @@ impl Policy {
         };
         let refused_by = if worst.touched.get() {
             let best = Judge::new(self, facts, identity, Failed::Helps, unresolved);
-            let mut asked = Asked::new();
-            match best.denies(guards, Wish::Certain, &mut asked, extra) {
+            let (mut asked, mut notes) = (Asked::new(), Notes::default());
+            match best.denies(guards, Wish::Certain, &mut asked, (extra, &mut notes)) {
                 Denied::By(refusal, rule) => Some((refusal, rule)),
-                Denied::Never | Denied::Open => match best.allows(route, &mut asked, extra) {
-                    Granted::Never => None,
-                    Granted::By(_) | Granted::Open => return Answer::Unavailable,
-                },
+                Denied::Never | Denied::Open => {
+                    match best.allows(route, &mut asked, (extra, &mut notes)) {
+                        Granted::Never => None,
+                        Granted::By(_) | Granted::Open => return Answer::Unavailable,
+                    }
+                }
             }
         } else {
             refused_by
@@ -284,9 +341,9 @@ impl<'j> Judge<'j> {
         lists: [&Denies; 3],
         wish: Wish,
         asked: &mut Asked,
-        extra: Option<&Shadow>,
+        (extra, notes): (Option<&Shadow>, &mut Notes),
     ) -> Denied {
-        let found = self.live_denies(lists, wish, asked);
+        let found = self.live_denies(lists, wish, asked, notes);
         let Some((shadow, refusal)) = extra.and_then(|shadow| Some((shadow, shadow.refusal()?)))
         else {
             return found;
@@ -300,11 +357,19 @@ impl<'j> Judge<'j> {
         }
     }
 
-    fn live_denies(&self, lists: [&Denies; 3], wish: Wish, asked: &mut Asked) -> Denied {
+    fn live_denies(
+        &self,
+        lists: [&Denies; 3],
+        wish: Wish,
+        asked: &mut Asked,
+        notes: &mut Notes,
+    ) -> Denied {
         let mut answer = Denied::Never;
-        for list in lists {
+        for (list, settled) in lists.into_iter().zip(&mut notes.denies) {
             let index = list.index.as_ref();
+            let wish = if *settled { Wish::Rest } else { wish };
             let found = self.list(&list.denies, index, Side::Hurts, wish, asked);
+            *settled = index.is_some() && found.is_settled();
             match found.holds.and_then(|at| list.denies.get(at)) {
                 Some(deny) => return Denied::By(deny.refusal, deny.rule),
                 None if found.open => answer = Denied::Open,
@@ -314,8 +379,13 @@ impl<'j> Judge<'j> {
         answer
     }
 
-    fn allows(&self, route: Option<&Route>, asked: &mut Asked, extra: Option<&Shadow>) -> Granted {
-        let found = self.live_allows(route, asked);
+    fn allows(
+        &self,
+        route: Option<&Route>,
+        asked: &mut Asked,
+        (extra, notes): (Option<&Shadow>, &mut Notes),
+    ) -> Granted {
+        let found = self.live_allows(route, asked, notes);
         let Some(shadow) = extra.filter(|shadow| shadow.is_allow()) else {
             return found;
         };
@@ -327,7 +397,7 @@ impl<'j> Judge<'j> {
         }
     }
 
-    fn live_allows(&self, route: Option<&Route>, asked: &mut Asked) -> Granted {
+    fn live_allows(&self, route: Option<&Route>, asked: &mut Asked, notes: &mut Notes) -> Granted {
         let Some((Grant::Rules(allows), index)) =
             route.map(|route| (&route.grant, route.index.as_ref()))
         else {
@@ -336,7 +406,9 @@ impl<'j> Judge<'j> {
         if self.touched.get() {
             asked.turn();
         }
-        let found = self.list(allows, index, Side::Helps, Wish::All, asked);
+        let wish = if notes.allows { Wish::Rest } else { Wish::All };
+        let found = self.list(allows, index, Side::Helps, wish, asked);
+        notes.allows = index.is_some() && found.is_settled();
         match found.holds.and_then(|at| allows.get(at)) {
             Some(allow) => Granted::By(Some(allow.rule)),
             None if found.open => Granted::Open,
@@ -368,13 +440,18 @@ impl<'j> Judge<'j> {
                     return Found {
                         holds: Some(at),
                         open,
+                        unsettled: open,
                     };
                 }
                 Matched::Open => open = true,
                 Matched::Fails => {}
             }
         }
-        Found { holds: None, open }
+        Found {
+            holds: None,
+            open,
+            unsettled: open,
+        }
     }
 
     pub(super) fn condition(&self, condition: &Condition, side: Side) -> Matched {

@@ -52,6 +52,7 @@ pub use decision::{
     Credential, Decision, First, Kind, Mode, Place, Refusal, RefusalId, RefusalStatus, RouteId,
     RuleId, RuleInfo, RuleKind, SiteId, Verdict,
 };
+pub use evaluate::Notes;
 pub use facts::{Facts, Identity, Person, RoleSet};
 pub use locate::Ambiguous;
 pub(crate) use parts::{RoutePart, SitePart};

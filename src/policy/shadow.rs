@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use super::condition::{Condition, Matcher};
 use super::decision::{Decision, First, Kind, Place, RefusalId, RuleId};
 use super::draft::{self, Conditional, Effect, PathReading};
-use super::evaluate::{Failed, Judge, Matched, Unresolved, seen};
+use super::evaluate::{Failed, Judge, Matched, Notes, Unresolved, seen};
 use super::explain::{Scope, Stage};
 use super::facts::Facts;
 use super::index::{Asked, Index, Wish};
@@ -282,13 +282,19 @@ impl Policy {
         if !strict && shadow.differs(facts.target) {
             return Kind::Error;
         }
-        let first = self.first_plus(facts, place, Unresolved::Fails, Some(shadow));
+        let first = self
+            .first_plus(facts, place, Unresolved::Fails, Some(shadow))
+            .0;
         let decision = match (first, stage) {
             (First::Decided(decision), _) => decision,
             (First::SignIn, Stage::Unseen) => return Kind::Challenge,
-            (First::SignIn, Stage::Seen(credential)) => {
-                self.second_plus(facts, place, credential, Unresolved::Fails, Some(shadow))
-            }
+            (First::SignIn, Stage::Seen(credential)) => self.second_plus(
+                facts,
+                place,
+                credential,
+                Unresolved::Fails,
+                (Some(shadow), Notes::default()),
+            ),
         };
         decision.verdict.kind()
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
 
-use super::evaluate::Unresolved;
+use super::evaluate::{Notes, Unresolved};
 use super::explain::{Stage, Walk};
 use super::facts::{Scheme, TlsFacts};
 use super::{
@@ -90,9 +90,15 @@ pub fn judge(policy: &Policy, asked: &Asked) -> Outcome {
     on(
         policy,
         asked,
-        |facts, place| policy.first_with(facts, place, Unresolved::Outside),
+        |facts, place| policy.first_with(facts, place, Unresolved::Outside).0,
         |facts, place, credential| {
-            policy.second_with(facts, place, credential, Unresolved::Outside)
+            policy.second_with(
+                facts,
+                place,
+                credential,
+                Unresolved::Outside,
+                Notes::default(),
+            )
         },
     )
 }

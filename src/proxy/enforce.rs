@@ -14,7 +14,7 @@ use crate::observe::record::{Decided, Record, Rule};
 use crate::policy::decision::Credential;
 use crate::policy::decision::Place;
 use crate::policy::facts::{Facts, Identity, Scheme};
-use crate::policy::{Decision, First, Person, Policy, Refusal, RefusalStatus, Verdict};
+use crate::policy::{Decision, First, Notes, Person, Policy, Refusal, RefusalStatus, Verdict};
 use crate::respond::Notice;
 use crate::snapshot::{Site, Snapshot};
 use crate::value::device::Device;
@@ -119,8 +119,9 @@ impl Case<'_> {
         site.is_some_and(|site| self.snapshot.policy.signs_in(site))
     }
 
-    /// Judges with identity open: what is certain whoever asks.
-    pub fn first(&self, method: &Method, record: &mut Record) -> First {
+    /// Judges with identity open: what is certain whoever asks. `method` is the one that a preflight announces, or the request's
+    /// own; the notes are for [`Case::second`].
+    pub fn first(&self, method: &Method, record: &mut Record) -> (First, Notes) {
         let signs_in = self.signs_in();
         let lookup = |address| self.snapshot.geo.region(address, self.now);
         // Where nobody signs in, what a certificate and the list say is all.
@@ -135,9 +136,11 @@ impl Case<'_> {
             device.as_ref(),
             &lookup,
         );
-        let first = self.snapshot.policy.first(&facts, self.place);
+        let (first, notes) = self.snapshot.policy.first_noting(&facts, self.place);
         self.note_region(&facts, record);
-        first
+        // The second judgement is of the request's own method: of another one nothing is settled.
+        let same = method == self.method;
+        (first, if same { notes } else { Notes::default() })
     }
 
     /// Verifies the credential and judges again.
@@ -147,6 +150,7 @@ impl Case<'_> {
     pub async fn second(
         &self,
         sources: &Authenticator,
+        notes: Notes,
         record: &mut Record,
     ) -> Result<Judged, Failure> {
         let head = Head {
@@ -185,8 +189,12 @@ impl Case<'_> {
             | Presented::Conflict => None,
         };
         let device = self.device(principal);
-        let facts = self.facts(self.method, identity, device.as_ref(), &lookup);
-        let decision = self.snapshot.policy.second(&facts, self.place, credential);
+        let mut facts = self.facts(self.method, identity, device.as_ref(), &lookup);
+        if let Some(region) = record.region {
+            facts.region = OnceCell::from(region);
+        }
+        let policy = &self.snapshot.policy;
+        let decision = policy.second_noting(&facts, self.place, credential, notes);
         self.note_region(&facts, record);
         let caller = match identity {
             Identity::Open | Identity::Anonymous => Caller::Anonymous(credential),

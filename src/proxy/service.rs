@@ -278,7 +278,7 @@ impl Gate {
             .as_ref()
             .and_then(|_| respond::announced(&parts.headers));
         let method = announced.as_ref().unwrap_or(&parts.method);
-        let first = case.first(method, record);
+        let (first, notes) = case.first(method, record);
         let certain = match first {
             First::Decided(decision) => decision.verdict,
             First::SignIn => Verdict::Allow,
@@ -308,11 +308,13 @@ impl Gate {
             (First::Decided(decision), Some(site))
                 if asks && decision.verdict == Verdict::Allow && case.signs_in() =>
             {
-                case.second(&site.identity, &mut exchange.record).await?
+                case.second(&site.identity, notes, &mut exchange.record)
+                    .await?
             }
             (First::Decided(decision), _) => Judged::unseen(decision),
             (First::SignIn, Some(site)) => {
-                case.second(&site.identity, &mut exchange.record).await?
+                case.second(&site.identity, notes, &mut exchange.record)
+                    .await?
             }
             // A site that is not there asks nobody to sign in.
             (First::SignIn, None) => return Err(Failure::Internal),

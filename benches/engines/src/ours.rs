@@ -116,14 +116,14 @@ fn decide(policy: &Policy, request: &Prepared, headers: &HeaderMap) -> bool {
         lookup: &lookup,
         region: OnceCell::new(),
     };
-    let decision = match policy.first(&facts, place) {
-        First::Decided(decision) => decision,
-        First::SignIn => {
+    let decision = match policy.first_noting(&facts, place) {
+        (First::Decided(decision), _) => decision,
+        (First::SignIn, notes) => {
             facts.identity = request
                 .person
                 .as_ref()
                 .map_or(Identity::Anonymous, Identity::Known);
-            policy.second(&facts, place, Credential::Absent)
+            policy.second_noting(&facts, place, Credential::Absent, notes)
         }
     };
     decision.verdict == Verdict::Allow

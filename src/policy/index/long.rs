@@ -129,7 +129,7 @@ impl Long {
                     break;
                 }
                 search.any = true;
-            } else if wish == Wish::Open {
+            } else if wish == Wish::Open || (wish == Wish::Rest && !group.needs_identity) {
                 continue;
             }
             if search.group(group) == Next::Stop {
@@ -139,6 +139,8 @@ impl Long {
         Found {
             holds: (search.best < usize::MAX).then_some(search.best),
             open: search.open,
+            // Rules that wait are looked at only while none of the others is open.
+            unsettled: search.open && !search.any,
         }
     }
 

@@ -40,6 +40,8 @@ pub(super) enum Wish {
     Certain,
     /// Whether a rule is open that [`Wish::Certain`] left out.
     Open,
+    /// All, now that it is known who asks, of a list that [`Found::is_settled`] while that was open.
+    Rest,
 }
 
 /// What a list of rules says.
@@ -49,6 +51,15 @@ pub(super) struct Found {
     pub(super) holds: Option<usize>,
     /// Whether a rule is open. Certain only where none holds.
     pub(super) open: bool,
+    /// Whether one of those is open that do not wait for an identity by their form.
+    pub(super) unsettled: bool,
+}
+
+impl Found {
+    /// Whether every rule fails, whoever asks, but for those that wait for an identity by their form.
+    pub(super) const fn is_settled(self) -> bool {
+        self.holds.is_none() && !self.unsettled
+    }
 }
 
 /// The index of one list.

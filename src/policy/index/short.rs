@@ -103,6 +103,7 @@ impl Short {
             Wish::All => *every,
             Wish::Certain => every & !waits,
             Wish::Open => waits,
+            Wish::Rest => *needs_identity,
         };
         let mut blocks = blocks;
         while let [head, others, rest @ ..] = blocks {
@@ -141,6 +142,7 @@ impl Short {
                 Matched::Fails => {}
             }
         }
+        found.unsettled = found.open;
         // None of these can hold: they matter only where nothing else does.
         found.open = found.open || places(later).any(|place| verify(place) != Matched::Fails);
         found

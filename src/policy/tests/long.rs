@@ -355,7 +355,7 @@ fn judge(policy: &Policy, request: &Request) -> Judged {
         lookup: &lookup,
         region: OnceCell::new(),
     };
-    let first = policy.first(&facts, place);
+    let (first, notes) = policy.first_noting(&facts, place);
     let person;
     facts.identity = match &asked.caller {
         Caller::Nobody | Caller::Invalid => Identity::Anonymous,
@@ -365,7 +365,12 @@ fn judge(policy: &Policy, request: &Request) -> Judged {
             Identity::Known(&person)
         }
     };
-    let second = (first == First::SignIn).then(|| policy.second(&facts, place, Credential::Absent));
+    let second = (first == First::SignIn).then(|| {
+        let second = policy.second(&facts, place, Credential::Absent);
+        let noted = policy.second_noting(&facts, place, Credential::Absent, notes);
+        assert_eq!(noted, second, "what the first judgement settled stays so");
+        second
+    });
     let looked = looked.get();
     let shadowed = match (first, second) {
         (First::Decided(live), _) => policy.shadowed(&facts, place, Stage::Unseen, live),
