@@ -1,4 +1,5 @@
-//! `check`: loads a configuration, changes nothing, and reports every mistake.
+//! `check`: loads a configuration, changes nothing, and reports every mistake, also those of meaning
+//! ([`crate::config::findings`]).
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -8,14 +9,14 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use crate::config::Paint;
-use crate::config::{self, Input, Loaded, Memory, Severity, effective};
+use crate::config::{self, Input, Loaded, Memory, Report, Severity, effective, findings};
 
 /// Arguments of `check`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct CheckArgs {
     /// The configuration; without one: /etc/portcullis/portcullis.toml, else the built-in demo
     file: Option<PathBuf>,
-    /// Show every setting with the value that holds
+    /// Show every setting with the value that holds, notes, and the findings that the file accepts
     #[arg(long, short)]
     verbose: bool,
     /// Say which rules can never match (not built yet)
@@ -43,8 +44,10 @@ pub fn run(args: &CheckArgs) -> ExitCode {
         return super::later::run("check --reach");
     }
     let (name, input) = input(args.file.as_deref());
-    let loaded = config::load(input, Memory::default(), 1, Timestamp::now());
+    let now = Timestamp::now();
+    let mut loaded = config::load(input, Memory::default(), 1, now);
     let refused = loaded.snapshot.is_none();
+    findings::analyse(&mut loaded, now);
     match args.format {
         Format::Json => {
             let printed = super::print(&format!("{}\n", loaded.report.json()));
@@ -53,8 +56,9 @@ pub fn run(args: &CheckArgs) -> ExitCode {
                 Some(code) => ExitCode::from(code),
             };
         }
-        Format::Text => super::tell_report(&loaded.report.render(paint())),
+        Format::Text => {}
     }
+    let hidden = tell(&mut loaded.report, args.verbose);
     if refused {
         super::tell(&format!("{name}: not valid"));
         return ExitCode::from(super::CONFIG_INVALID);
@@ -70,9 +74,36 @@ pub fn run(args: &CheckArgs) -> ExitCode {
     } else {
         "ok"
     };
-    text.push_str(&format!("{name}: {word} ({})\n", counts(&loaded)));
+    text.push_str(&format!("{name}: {word} ({}{})\n", counts(&loaded), hidden));
     let printed = super::print(&text);
     answer(&loaded).map_or(printed, ExitCode::from)
+}
+
+/// Prints the report. Notes about meaning and accepted findings are for those who ask for them; what was left out is said in
+/// words for the last line.
+fn tell(report: &mut Report, verbose: bool) -> String {
+    if verbose {
+        super::tell_report(&report.render_accepted(paint()));
+        super::tell_report(&report.render(paint()));
+        return String::new();
+    }
+    let all = report.diagnostics.len();
+    report
+        .diagnostics
+        .retain(|one| one.severity != Severity::Note || one.rule.is_none());
+    super::tell_report(&report.render(paint()));
+    let left_out = [
+        (all - report.diagnostics.len(), "note", "s"),
+        (report.accepted.len(), "accepted finding", "s"),
+    ];
+    let left_out = left_out.into_iter().filter(|(count, ..)| *count > 0);
+    let words: Vec<String> = left_out
+        .map(|(count, word, s)| format!("{count} {word}{}", if count == 1 { "" } else { s }))
+        .collect();
+    if words.is_empty() {
+        return String::new();
+    }
+    format!("; {}: see --verbose", words.join(", "))
 }
 
 /// The exit code of a configuration that is not simply good: 3 where it is refused, 4 where it has findings.
