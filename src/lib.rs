@@ -7,12 +7,14 @@
 //! ```text
 //! value                                             small validated values
 //! policy  identity  client                          policy: no tokio, hyper, files, clock
+//! analysis                                          what a policy does to every request at once, as pure as policy
 //! snapshot                                          one immutable compiled configuration, data only
 //! config  proxy  upstream  respond  observe         config and the request path do not know each other
 //! server  admin  reload   →   cli, main
 //! ```
 
 pub mod admin;
+pub mod analysis;
 pub mod cli;
 pub mod client;
 pub mod config;

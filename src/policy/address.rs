@@ -5,7 +5,7 @@
 //! small root; a million networks have one of 16 bits for IPv4 and 19 for IPv6.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -16,6 +16,9 @@ pub struct SetId(pub u32);
 /// A class of addresses: those in exactly the same sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ClassId(pub(super) u32);
+
+/// Intervals by their first address with their classes, IPv4 and IPv6.
+pub(crate) type Intervalled = (Vec<(Ipv4Addr, u32)>, Vec<(Ipv6Addr, u32)>);
 
 /// Every address set of a policy.
 #[derive(Debug, Default)]
@@ -65,6 +68,20 @@ impl Addresses {
             IpAddr::V4(address) => self.v4.find(u32::from(address)),
             IpAddr::V6(address) => self.v6.find(u128::from(address)),
         })
+    }
+
+    /// Every interval by its first address, with its class.
+    pub(super) fn intervals(&self) -> Intervalled {
+        (
+            self.v4
+                .all()
+                .map(|(at, c)| (Ipv4Addr::from(at), c))
+                .collect(),
+            self.v6
+                .all()
+                .map(|(at, c)| (Ipv6Addr::from(at), c))
+                .collect(),
+        )
     }
 
     /// Bytes in use.
@@ -265,6 +282,13 @@ impl<N: Number> Intervals<N> {
             root,
             shift,
         }
+    }
+
+    fn all(&self) -> impl Iterator<Item = (N, u32)> {
+        self.starts
+            .iter()
+            .copied()
+            .zip(self.classes.iter().copied())
     }
 
     fn bytes(&self) -> usize {

@@ -81,7 +81,7 @@ impl ClaimTest {
 }
 
 impl Wanted {
-    fn is(&self, value: &Value) -> bool {
+    pub(crate) fn is(&self, value: &Value) -> bool {
         match (self, value) {
             (_, Value::String(text)) => self.is_text(text),
             (Self::AnyOf(wanted), Value::Bool(flag)) => wanted.contains(&Scalar::Flag(*flag)),

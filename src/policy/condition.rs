@@ -159,6 +159,11 @@ impl Countries {
         letter(first) * 26 + letter(second)
     }
 
+    /// The countries in the set, sorted.
+    pub(crate) fn codes(&self) -> impl Iterator<Item = Country> {
+        Country::all().filter(|country| self.contains(*country))
+    }
+
     /// The numbers of the countries in the set.
     pub(super) fn numbers(&self) -> impl Iterator<Item = usize> {
         super::facts::ones(&*self.bits)

@@ -144,6 +144,8 @@ pub enum PathReading {
 pub struct Site {
     /// Its hosts.
     pub hosts: Vec<HostPattern>,
+    /// The names of its identity sources, in the order tried.
+    pub sources: Vec<Arc<str>>,
     /// How its callers can be known.
     pub sign_in: SignIn,
     /// Whether both readings of a path are compared.

@@ -45,7 +45,7 @@ impl Hosts {
         }
     }
 
-    fn find(&self, host: &str) -> Option<SiteId> {
+    pub(super) fn find(&self, host: &str) -> Option<SiteId> {
         if let Some(site) = self.exact.get(host) {
             return Some(*site);
         }

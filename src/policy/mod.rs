@@ -13,6 +13,7 @@
 //! - `locate`, `evaluate`: the engine; `index`: which rules of a long list it must look at.
 //! - [`mutate`]: a policy with one small mistake in it, for `test --mutate`.
 //! - [`explain`]: how a request is judged, rule by rule, as data.
+//! - `parts`: the rules as written, for `crate::analysis`.
 //! - [`simulate`]: a request that nobody sent, for policy tests and `explain`.
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ mod hash;
 mod index;
 mod locate;
 pub mod mutate;
+mod parts;
 pub mod pattern;
 mod permit;
 pub mod role;
@@ -37,7 +39,7 @@ pub mod text;
 pub mod time;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use decision::{
     Credential, Decision, First, Place, Refusal, RefusalId, RefusalStatus, RouteId, RuleId,
@@ -45,15 +47,17 @@ pub use decision::{
 };
 pub use facts::{Facts, Identity, Person, RoleSet};
 pub use locate::Ambiguous;
+pub(crate) use parts::{RoutePart, SitePart};
 pub use permit::Permit;
 
 use self::address::Addresses;
 use self::condition::{Condition, Matcher};
 use self::draft::{Allow, Conditional, Deny, Draft, Grant, Inputs, PathReading, SignIn};
 use self::index::{Index, PathTests};
-use self::pattern::Routes;
+use self::pattern::{Pattern, Routes};
 use self::role::Roles;
 use self::text::Side;
+use crate::value::host::HostPattern;
 use crate::value::principal::Principal;
 use crate::value::region::GeoFacts;
 use crate::value::source::Source;
@@ -80,6 +84,8 @@ pub struct Policy {
 /// A site, indexed.
 #[derive(Debug)]
 struct Site {
+    hosts: Vec<HostPattern>,
+    sources: Vec<Arc<str>>,
     sign_in: SignIn,
     reading: PathReading,
     denies: Denies,
@@ -92,6 +98,7 @@ struct Site {
 /// A route, with what is known of its rules beforehand.
 #[derive(Debug)]
 struct Route {
+    pattern: Option<Pattern>,
     denies: Denies,
     grant: Grant,
     /// Of the allows, where there are many.
@@ -337,6 +344,7 @@ fn index(site: draft::Site) -> (Site, GeoFacts) {
         reads = reads.union(sum.reads);
         let (index, paths) = indexes(allows, Side::Helps);
         Route {
+            pattern: route.pattern,
             denies: Denies::new(route.denies),
             grant: route.grant,
             index,
@@ -347,6 +355,8 @@ fn index(site: draft::Site) -> (Site, GeoFacts) {
     });
     let routes = routes.collect();
     let site = Site {
+        hosts: site.hosts,
+        sources: site.sources,
         sign_in: site.sign_in,
         reading: site.reading,
         denies: Denies::new(site.denies),

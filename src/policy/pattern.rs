@@ -47,7 +47,7 @@ enum Segment {
 
 /// How a pattern ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum End {
+pub(crate) enum End {
     /// Here.
     Exact,
     /// Here, written with a trailing slash.
@@ -172,6 +172,12 @@ impl Pattern {
             Segment::Star => None,
         });
         (segments, shape.end == End::Below)
+    }
+
+    /// The strict reading: its segments, `*` as nothing, and how it ends.
+    pub(crate) fn strict_parts(&self) -> (impl Iterator<Item = Option<&str>>, End) {
+        let (segments, _) = self.segments(Reading::Strict);
+        (segments, self.strict.end)
     }
 
     const fn shape(&self, reading: Reading) -> &Shape {

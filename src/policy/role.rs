@@ -28,7 +28,7 @@ impl RoleSet {
     }
 
     /// The numbers of the roles.
-    pub(super) fn numbers(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = usize> {
         super::facts::ones(&self.0)
     }
 
@@ -94,6 +94,14 @@ impl Roles {
                 set
             })
             .collect();
+    }
+
+    /// Every role by name, with the numbers of all that it holds, itself among them.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (&Arc<str>, impl Iterator<Item = usize>)> {
+        self.numbers.iter().map(|(name, number)| {
+            let held = self.widened.get(*number);
+            (name, held.into_iter().flat_map(RoleSet::numbers))
+        })
     }
 
     /// What somebody with these roles holds. Roles that no rule names are of no account.

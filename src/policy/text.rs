@@ -18,7 +18,7 @@ pub const REGEX_SIZE_MAX: usize = 1 << 20;
 
 /// What a match of a condition does for the client, by where it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
+pub(crate) enum Side {
     /// In an allow, or in the `unless` of a deny.
     Helps,
     /// In a deny, or in the `unless` of an allow.
@@ -27,7 +27,7 @@ pub(super) enum Side {
 
 impl Side {
     /// The side of an `unless`.
-    pub(super) const fn other(self) -> Self {
+    pub(crate) const fn other(self) -> Self {
         match self {
             Self::Helps => Self::Hurts,
             Self::Hurts => Self::Helps,
@@ -102,7 +102,8 @@ impl TextTest {
 }
 
 impl TextPattern {
-    fn matches(&self, value: &[u8]) -> bool {
+    /// Whether a text is like this.
+    pub(crate) fn matches(&self, value: &[u8]) -> bool {
         match self {
             Self::Is(text) => text.as_bytes() == value,
             Self::Glob(glob) => glob.is_match(&*String::from_utf8_lossy(value)),

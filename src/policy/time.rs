@@ -47,7 +47,7 @@ impl Days {
 
 impl Window {
     /// Whether a moment is inside.
-    pub(super) fn contains(&self, now: Timestamp) -> bool {
+    pub(crate) fn contains(&self, now: Timestamp) -> bool {
         let local: DateTime = self.zone.to_datetime(now);
         let minute =
             u16::from(local.hour().unsigned_abs()) * 60 + u16::from(local.minute().unsigned_abs());
@@ -60,6 +60,16 @@ impl Window {
         } else {
             minute < self.to && today.yesterday().is_ok_and(|day| self.starts_on(day))
         }
+    }
+
+    /// Everything that makes this window what it is.
+    pub(crate) fn told(&self) -> String {
+        let zone = match self.zone.iana_name() {
+            Some(name) => name.to_owned(),
+            None => format!("{:?}", self.zone),
+        };
+        let (days, from, to) = (self.days.0, self.from, self.to);
+        format!("{zone} {days} {from} {to} {:?}", self.dates)
     }
 
     fn dated(&self, day: Date) -> bool {

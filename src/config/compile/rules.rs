@@ -137,8 +137,10 @@ impl Book<'_> {
                 otherwise: FORBIDDEN,
             });
         }
+        let sources = table.many("identity").filter_map(Node::as_str);
         Site {
             hosts,
+            sources: sources.map(Arc::from).collect(),
             sign_in: self.sign_in(table),
             reading: match table.str("path_reading") {
                 Some("strict") => PathReading::Strict,

@@ -13,7 +13,7 @@
 mod golden;
 mod long;
 mod oracle;
-mod properties;
+pub(crate) mod properties;
 
 use super::draft::Draft;
 use super::facts::Scheme;

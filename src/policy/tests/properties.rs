@@ -39,7 +39,7 @@ const TESTS: [&str; 16] = [
 
 /// A policy in pieces, so that pieces can be added and swapped.
 #[derive(Debug, Clone)]
-pub(super) struct Written {
+pub(crate) struct Written {
     pub(super) identity: bool,
     pub(super) global: Vec<String>,
     pub(super) site: Vec<String>,
@@ -48,7 +48,7 @@ pub(super) struct Written {
 }
 
 impl Written {
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text =
             "[identity.sso]\n[identity.cert]\n[role]\nadmin = [\"editor\"]\neditor = [\"viewer\"]\nother = []\n".to_owned();
         let mut number = 0;
@@ -79,7 +79,7 @@ impl Written {
         text
     }
 
-    pub(super) fn policy(&self) -> (crate::config::Table, Policy) {
+    pub(crate) fn policy(&self) -> (crate::config::Table, Policy) {
         let (root, policy, found) = read(&self.text());
         let errors: Vec<_> = found
             .iter()
@@ -137,7 +137,7 @@ fn denies() -> impl Strategy<Value = Vec<String>> {
     proptest::collection::vec(deny(), 0..3)
 }
 
-pub(super) fn written() -> impl Strategy<Value = Written> {
+pub(crate) fn written() -> impl Strategy<Value = Written> {
     let paths = subsequence(vec!["/**", "/a/**", "/a/*", "/*/b", "/c"], 1..=4).prop_shuffle();
     let parts = (denies(), proptest::collection::vec(allow(), 0..3));
     let routes = (paths, proptest::collection::vec(parts, 4));
@@ -188,7 +188,7 @@ pub(super) fn caller() -> impl Strategy<Value = Caller> {
     ]
 }
 
-pub(super) fn asked() -> impl Strategy<Value = Asked> {
+pub(crate) fn asked() -> impl Strategy<Value = Asked> {
     let addresses = vec!["10.1.2.3", "10.2.0.1", "192.0.2.1", "198.51.100.7"];
     let region = (
         select(vec![None, Some("NL"), Some("US")]),
