@@ -40,7 +40,9 @@ mod addresses;
 pub(crate) mod book;
 pub(crate) mod cell;
 pub(crate) mod diagram;
+pub mod findings;
 mod path;
+pub mod reach;
 pub(crate) mod space;
 pub(crate) mod witness;
 

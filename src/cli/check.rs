@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
+use super::reach::Reach;
 use crate::config::Paint;
 use crate::config::{self, Input, Loaded, Memory, Report, Severity, effective, findings};
 
@@ -19,7 +20,7 @@ pub struct CheckArgs {
     /// Show every setting with the value that holds, notes, and the findings that the file accepts
     #[arg(long, short)]
     verbose: bool,
-    /// Say which rules can never match (not built yet)
+    /// Say what a stranger can reach, and what those who sign in need
     #[arg(long)]
     reach: bool,
     /// How findings are printed
@@ -40,17 +41,18 @@ enum Format {
 /// Checks. Exit 0 where the configuration would run, warnings or not; 4 with findings (a failed policy test); else 3.
 #[must_use]
 pub fn run(args: &CheckArgs) -> ExitCode {
-    if args.reach {
-        return super::later::run("check --reach");
-    }
     let (name, input) = input(args.file.as_deref());
     let now = Timestamp::now();
     let mut loaded = config::load(input, Memory::default(), 1, now);
     let refused = loaded.snapshot.is_none();
-    findings::analyse(&mut loaded, now);
+    let untold = findings::analyse(&mut loaded, now);
     match args.format {
         Format::Json => {
-            let printed = super::print(&format!("{}\n", loaded.report.json()));
+            let report = match args.reach.then(|| Reach::of(&loaded, now)).flatten() {
+                Some(reach) => format!("{:#}", reach.json()),
+                None => loaded.report.json(),
+            };
+            let printed = super::print(&format!("{report}\n"));
             return match answer(&loaded) {
                 None => printed,
                 Some(code) => ExitCode::from(code),
@@ -68,13 +70,23 @@ pub fn run(args: &CheckArgs) -> ExitCode {
         text.push_str(&effective::settings(&loaded.root, &loaded.report));
         text.push('\n');
     }
+    if let Some(reach) = args.reach.then(|| Reach::of(&loaded, now)).flatten() {
+        text.push_str(&reach.text());
+        text.push('\n');
+    }
     let findings = loaded.report.count(Severity::Finding) > 0;
     let word = if findings {
         "valid, with findings"
     } else {
         "ok"
     };
-    text.push_str(&format!("{name}: {word} ({}{})\n", counts(&loaded), hidden));
+    text.push_str(&format!("{name}: {word} ({}{hidden})\n", counts(&loaded)));
+    if args.verbose && untold > 0 {
+        let s = if untold == 1 { "" } else { "s" };
+        text.push_str(&format!(
+            "not analysed: {untold} route{s}, since the rules there are too many to tell\n"
+        ));
+    }
     let printed = super::print(&text);
     answer(&loaded).map_or(printed, ExitCode::from)
 }

@@ -8,6 +8,7 @@ pub mod hash_password;
 pub mod healthcheck;
 pub mod init;
 pub mod later;
+mod reach;
 pub mod reload;
 pub mod run;
 pub mod schema;

@@ -269,13 +269,13 @@ impl<'s> Lint<'s> {
                 .is_none_or(|SiteId(own)| usize::try_from(own) == Ok(*s))
         });
         let named = |condition: &Condition| {
-            let mut paths = condition
-                .tests
-                .iter()
-                .filter_map(|test| match &test.matcher {
-                    Matcher::Path(path) => Some(path),
-                    _ => None,
-                });
+            let mut paths = condition.tests.iter().filter_map(|test| {
+                if let Matcher::Path(path) = &test.matcher {
+                    Some(path)
+                } else {
+                    None
+                }
+            });
             paths.any(|path| {
                 let mut narrow = path
                     .patterns

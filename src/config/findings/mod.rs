@@ -11,6 +11,8 @@
 
 pub(crate) mod accept;
 mod leak;
+mod request;
+mod semantic;
 mod trust;
 mod unlisted;
 
@@ -27,7 +29,15 @@ use crate::policy::{Policy, RuleId};
 /// The findings that can be accepted, and what each proves.
 pub const CODES: &[(&str, &str)] = &[
     ("blind-trust", "clients choose the address that rules judge"),
+    ("closed-route", "no request passes the route"),
+    ("covered", "no answer changes without the rule"),
+    ("dead-exception", "an entry of `unless` excepts no request"),
     ("leak", "a refused client is told a name of the policy"),
+    (
+        "looser-route",
+        "requests pass that the route around it refuses",
+    ),
+    ("never-matches", "no request is as the rule asks"),
     ("spoofable", "an allow rests on what any client can send"),
     (
         "unlisted",
@@ -39,10 +49,11 @@ pub const CODES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Adds what the analysis finds to the report of a configuration that loaded.
-pub fn analyse(loaded: &mut Loaded, now: Timestamp) {
+/// Adds what the analysis finds to the report of a configuration that loaded. In how many places there was too much to look
+/// at, so that nothing is said of them.
+pub fn analyse(loaded: &mut Loaded, now: Timestamp) -> usize {
     let Some(snapshot) = &loaded.snapshot else {
-        return;
+        return 0;
     };
     // The tables are compiled again, since a snapshot no longer has what its policy was built from.
     let mut cx = Context {
@@ -61,15 +72,24 @@ pub fn analyse(loaded: &mut Loaded, now: Timestamp) {
         policy: &snapshot.policy,
         draft: &draft,
         written: &written,
+        sites: loaded
+            .root
+            .tables("site")
+            .map(|site| (site, site.tables("route").collect()))
+            .collect(),
     };
     leak::find(&scene, &mut cx);
     trust::find(&scene, &mut cx);
-    unlisted::find(&scene, &mut cx);
+    let by_country = unlisted::find(&scene, &mut cx);
+    let untold = semantic::find(&scene, &by_country, now, &mut cx);
     loaded.report.diagnostics.append(&mut cx.report.diagnostics);
     loaded.report.sort();
     accept::apply(&loaded.root, &mut loaded.report);
-    accept::unused(&loaded.root, &mut loaded.report, |_| true);
+    accept::unused(&loaded.root, &mut loaded.report, |code| {
+        untold == 0 || !semantic::CODES.contains(&code)
+    });
     loaded.report.sort();
+    untold
 }
 
 /// A policy, and where its parts are written.
@@ -78,6 +98,8 @@ struct Scene<'s> {
     policy: &'s Policy,
     draft: &'s Draft,
     written: &'s [Written],
+    /// The sites as written, and their routes.
+    sites: Vec<(&'s Table, Vec<&'s Table>)>,
 }
 
 impl Scene<'_> {

@@ -9,19 +9,22 @@ use crate::policy::condition::{Condition, Matcher};
 use crate::policy::draft::{Deny, Grant};
 use crate::policy::{RuleId, RuleKind};
 
-/// Reports denies by country that forget addresses without one, and notes allow-lists that refuse them.
-pub(super) fn find(scene: &Scene<'_>, cx: &mut Context) {
+/// The denies by country that forget addresses without one; those that let one pass are told once that is known. Notes
+/// allow-lists that refuse them.
+pub(super) fn find(scene: &Scene<'_>, cx: &mut Context) -> Vec<RuleId> {
+    let mut found = Vec::new();
     let draft = scene.draft;
     let everywhere = answered(&draft.denies);
-    denies(scene, &draft.denies, everywhere, cx);
+    denies(scene, &draft.denies, everywhere, &mut found, cx);
     for site in &draft.sites {
         let site_wide = everywhere.or(answered(&site.denies));
-        denies(scene, &site.denies, site_wide, cx);
+        denies(scene, &site.denies, site_wide, &mut found, cx);
         for route in &site.routes {
             denies(
                 scene,
                 &route.denies,
                 site_wide.or(answered(&route.denies)),
+                &mut found,
                 cx,
             );
             if let Grant::Rules(allows) = &route.grant {
@@ -35,6 +38,7 @@ pub(super) fn find(scene: &Scene<'_>, cx: &mut Context) {
             }
         }
     }
+    found
 }
 
 /// Whether the tests of a table name places of the world.
@@ -48,17 +52,15 @@ impl Places {
     fn of(condition: &Condition) -> Self {
         let mut places = Self::default();
         for test in &condition.tests {
-            match &test.matcher {
-                Matcher::Country(countries) => {
-                    places.listed = true;
-                    places.unlisted |= countries.unlisted;
-                }
-                Matcher::Continent(continents) => {
-                    places.listed = true;
-                    places.unlisted |= continents.unlisted;
-                }
-                _ => {}
-            }
+            let unlisted = if let Matcher::Country(countries) = &test.matcher {
+                countries.unlisted
+            } else if let Matcher::Continent(continents) = &test.matcher {
+                continents.unlisted
+            } else {
+                continue;
+            };
+            places.listed = true;
+            places.unlisted |= unlisted;
         }
         places
     }
@@ -86,13 +88,19 @@ fn answered(denies: &[Deny]) -> Places {
     all.fold(Places::default(), Places::or)
 }
 
-fn denies(scene: &Scene<'_>, denies: &[Deny], around: Places, cx: &mut Context) {
+fn denies(
+    scene: &Scene<'_>,
+    denies: &[Deny],
+    around: Places,
+    found: &mut Vec<RuleId>,
+    cx: &mut Context,
+) {
     for deny in denies {
         let own = Places::of(&deny.condition);
         let excepted = deny.condition.unless.iter().map(Places::of);
         let excepted = excepted.fold(Places::default(), Places::or);
         if own.listed && !own.unlisted && !around.unlisted {
-            finding(scene, deny.rule, cx);
+            found.push(deny.rule);
         } else if !own.listed
             && excepted.listed
             && !excepted.unlisted
@@ -124,17 +132,6 @@ fn names_private(scene: &Scene<'_>, condition: &Condition) -> bool {
         .unless
         .iter()
         .any(|excepted| names_private(scene, excepted))
-}
-
-fn finding(scene: &Scene<'_>, rule: RuleId, cx: &mut Context) {
-    let name = scene.name(rule);
-    let message = format!(
-        "deny `{name}` lets every address pass that stands in no database, private ones among them"
-    );
-    let finding = Diagnostic::finding("unlisted", scene.span(rule), message).about(name);
-    cx.say(finding.help(
-        "add `\"unlisted\"` to its countries, with `unless = [{ ip = \"@private\" }]` where your own networks may pass; or accept it",
-    ));
 }
 
 fn note(scene: &Scene<'_>, rule: RuleId, cx: &mut Context) {

@@ -40,11 +40,11 @@ const TESTS: [&str; 16] = [
 /// A policy in pieces, so that pieces can be added and swapped.
 #[derive(Debug, Clone)]
 pub(crate) struct Written {
-    pub(super) identity: bool,
+    pub(crate) identity: bool,
     pub(super) global: Vec<String>,
     pub(super) site: Vec<String>,
     /// Path, denies, allows; no allows is `"anyone"`.
-    pub(super) routes: Vec<(&'static str, Vec<String>, Vec<String>)>,
+    pub(crate) routes: Vec<(&'static str, Vec<String>, Vec<String>)>,
 }
 
 impl Written {
