@@ -407,7 +407,9 @@ fn visible(page: &str) -> String {
         if open < inside.len() {
             text.push_str(inside.get(open..).unwrap_or_default().trim_end_matches(end));
         }
-        text.push(' ');
+        if !end.is_empty() {
+            text.push(' ');
+        }
         rest = after;
     }
     text.push_str(rest);
@@ -516,7 +518,7 @@ mod tests {
         let page = "<p class=\"office\">No.</p><!-- rule x -->{{ reason }}<style>a{b}</style>{ok}<script>1</script>end";
         let shown = visible(page);
         let words: Vec<&str> = shown.split_whitespace().collect();
-        assert_eq!(words, ["No.", "rule", "x", "ok}", "end"]);
+        assert_eq!(words, ["No.", "rule", "x", "{ok}", "end"]);
         for broken in ["<", "<!--", "{{", "a<b", "{", "<style"] {
             visible(broken);
         }
