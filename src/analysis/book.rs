@@ -146,6 +146,8 @@ pub(crate) struct Book<'p> {
     ending_ids: HashMap<Ending, u32, foldhash::fast::RandomState>,
     /// By policy and rule.
     rules: Vec<HashMap<RuleId, ClauseId, foldhash::fast::RandomState>>,
+    /// By policy and rule that has an `unless`: what it excepts, as written.
+    exceptions: Vec<HashMap<RuleId, Vec<ClauseId>, foldhash::fast::RandomState>>,
     /// By policy and role of a rule: who is granted it, with the hierarchy.
     grants: Vec<HashMap<usize, Vec<u32>, foldhash::fast::RandomState>>,
     /// By policy: the global denies.
@@ -174,6 +176,7 @@ impl<'p> Book<'p> {
         let mut book = Self {
             addresses: Addresses::new(&policies),
             rules: vec![HashMap::default(); policies.len()],
+            exceptions: vec![HashMap::default(); policies.len()],
             policies,
             now,
             roles,
@@ -219,22 +222,49 @@ impl<'p> Book<'p> {
         let denies = policy.global_denies().iter();
         let denies = denies.chain(sites.iter().flat_map(|site| site.denies()));
         let denies = denies.chain(routes().flat_map(|route| route.denies()));
-        let mut known = HashMap::default();
+        let (mut known, mut exceptions) = (HashMap::default(), HashMap::default());
         for deny in denies {
             let clause = self.clause(at, &deny.condition, Side::Hurts);
             known.insert(deny.rule, clause);
+            let excepted = self.excepted(at, &deny.condition, Side::Hurts);
+            exceptions.extend(excepted.map(|excepted| (deny.rule, excepted)));
             self.ending_of(at, deny.refusal);
         }
         for route in routes() {
             for allow in route.allows() {
                 let clause = self.clause(at, &allow.condition, Side::Helps);
                 known.insert(allow.rule, clause);
+                let excepted = self.excepted(at, &allow.condition, Side::Helps);
+                exceptions.extend(excepted.map(|excepted| (allow.rule, excepted)));
             }
             self.ending_of(at, route.otherwise());
         }
         if let Some(rules) = self.rules.get_mut(at) {
             *rules = known;
         }
+        if let Some(all) = self.exceptions.get_mut(at) {
+            *all = exceptions;
+        }
+    }
+
+    /// What a condition excepts, as written; none where it excepts nothing.
+    fn excepted(
+        &mut self,
+        policy: usize,
+        condition: &Condition,
+        side: Side,
+    ) -> Option<Vec<ClauseId>> {
+        let unless = condition.unless.iter();
+        let unless = unless.map(|excepted| self.clause(policy, excepted, side.other()));
+        let unless: Vec<ClauseId> = unless.collect();
+        (!unless.is_empty()).then_some(unless)
+    }
+
+    /// What a rule excepts, in the order written.
+    pub(crate) fn exceptions_of(&self, policy: usize, rule: RuleId) -> &[ClauseId] {
+        let all = self.exceptions.get(policy);
+        all.and_then(|all| all.get(&rule))
+            .map_or(&[], Vec::as_slice)
     }
 
     /// Of the ways in which a term is written the newest with the name of a set, else the newest. Where the same words mean

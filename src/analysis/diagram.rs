@@ -275,7 +275,6 @@ impl Store {
     }
 
     /// The number at a point: `atom` answers for each attribute.
-    #[cfg(test)]
     pub(crate) fn number_at(&self, f: Diagram, atom: &mut dyn FnMut(u32) -> u32) -> u32 {
         let mut at = f;
         loop {

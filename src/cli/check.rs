@@ -1,4 +1,5 @@
-//! `check`: loads a configuration, changes nothing, and reports every mistake.
+//! `check`: loads a configuration, changes nothing, and reports every mistake, also those of meaning
+//! ([`crate::config::findings`]).
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -7,18 +8,19 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
+use super::reach::Reach;
 use crate::config::Paint;
-use crate::config::{self, Input, Loaded, Memory, Severity, effective};
+use crate::config::{self, Input, Loaded, Memory, Report, Severity, effective, findings};
 
 /// Arguments of `check`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct CheckArgs {
     /// The configuration; without one: /etc/portcullis/portcullis.toml, else the built-in demo
     file: Option<PathBuf>,
-    /// Show every setting with the value that holds
+    /// Show every setting with the value that holds, notes, and the findings that the file accepts
     #[arg(long, short)]
     verbose: bool,
-    /// Say which rules can never match (not built yet)
+    /// Say what a stranger can reach, and what those who sign in need
     #[arg(long)]
     reach: bool,
     /// How findings are printed
@@ -39,22 +41,26 @@ enum Format {
 /// Checks. Exit 0 where the configuration would run, warnings or not; 4 with findings (a failed policy test); else 3.
 #[must_use]
 pub fn run(args: &CheckArgs) -> ExitCode {
-    if args.reach {
-        return super::later::run("check --reach");
-    }
     let (name, input) = input(args.file.as_deref());
-    let loaded = config::load(input, Memory::default(), 1, Timestamp::now());
+    let now = Timestamp::now();
+    let mut loaded = config::load(input, Memory::default(), 1, now);
     let refused = loaded.snapshot.is_none();
+    let untold = findings::analyse(&mut loaded, now);
     match args.format {
         Format::Json => {
-            let printed = super::print(&format!("{}\n", loaded.report.json()));
+            let report = match args.reach.then(|| Reach::of(&loaded, now)).flatten() {
+                Some(reach) => format!("{:#}", reach.json()),
+                None => loaded.report.json(),
+            };
+            let printed = super::print(&format!("{report}\n"));
             return match answer(&loaded) {
                 None => printed,
                 Some(code) => ExitCode::from(code),
             };
         }
-        Format::Text => super::tell_report(&loaded.report.render(paint())),
+        Format::Text => {}
     }
+    let hidden = tell(&mut loaded.report, args.verbose);
     if refused {
         super::tell(&format!("{name}: not valid"));
         return ExitCode::from(super::CONFIG_INVALID);
@@ -64,15 +70,52 @@ pub fn run(args: &CheckArgs) -> ExitCode {
         text.push_str(&effective::settings(&loaded.root, &loaded.report));
         text.push('\n');
     }
+    if let Some(reach) = args.reach.then(|| Reach::of(&loaded, now)).flatten() {
+        text.push_str(&reach.text());
+        text.push('\n');
+    }
     let findings = loaded.report.count(Severity::Finding) > 0;
     let word = if findings {
         "valid, with findings"
     } else {
         "ok"
     };
-    text.push_str(&format!("{name}: {word} ({})\n", counts(&loaded)));
+    text.push_str(&format!("{name}: {word} ({}{hidden})\n", counts(&loaded)));
+    if args.verbose && untold > 0 {
+        let s = if untold == 1 { "" } else { "s" };
+        text.push_str(&format!(
+            "not analysed: {untold} route{s}, since the rules there are too many to tell\n"
+        ));
+    }
     let printed = super::print(&text);
     answer(&loaded).map_or(printed, ExitCode::from)
+}
+
+/// Prints the report. Notes about meaning and accepted findings are for those who ask for them; what was left out is said in
+/// words for the last line.
+fn tell(report: &mut Report, verbose: bool) -> String {
+    if verbose {
+        super::tell_report(&report.render_accepted(paint()));
+        super::tell_report(&report.render(paint()));
+        return String::new();
+    }
+    let all = report.diagnostics.len();
+    report
+        .diagnostics
+        .retain(|one| one.severity != Severity::Note || one.rule.is_none());
+    super::tell_report(&report.render(paint()));
+    let left_out = [
+        (all - report.diagnostics.len(), "note", "s"),
+        (report.accepted.len(), "accepted finding", "s"),
+    ];
+    let left_out = left_out.into_iter().filter(|(count, ..)| *count > 0);
+    let words: Vec<String> = left_out
+        .map(|(count, word, s)| format!("{count} {word}{}", if count == 1 { "" } else { s }))
+        .collect();
+    if words.is_empty() {
+        return String::new();
+    }
+    format!("; {}: see --verbose", words.join(", "))
 }
 
 /// The exit code of a configuration that is not simply good: 3 where it is refused, 4 where it has findings.

@@ -455,6 +455,7 @@ fn configured(config: Option<&Path>) -> Result<Databases, Stop> {
                 folder: path.parent().unwrap_or_else(|| Path::new("")).to_owned(),
                 text: text.into(),
             }],
+            ..Report::default()
         };
         root = table;
     }

@@ -12,6 +12,7 @@ pub mod init;
 pub mod later;
 mod log_line;
 pub mod maintenance;
+mod reach;
 pub mod reload;
 pub mod replay;
 pub mod run;

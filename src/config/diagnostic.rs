@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::sync::Arc;
 
 use super::node::Span;
 
@@ -34,6 +35,32 @@ pub struct Diagnostic {
     pub help: Option<String>,
     /// Other places that matter, each with a word: the first definition of a duplicate, for example.
     pub related: Vec<(Span, String)>,
+    /// The rule or the route that it speaks of, by name: what `[[accept]]` names.
+    pub rule: Option<Arc<str>>,
+    /// The request that proves it.
+    pub witness: Option<Box<Witness>>,
+}
+
+/// A request that proves a finding, and what becomes of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Witness {
+    /// For people: ``GET https://app.example.com/a from 198.51.100.7``.
+    pub words: String,
+    /// How it ends: ``passes``, ``403 by rule `office-only` ``.
+    pub outcome: String,
+    /// The request as a policy test would write it.
+    pub request: serde_json::Value,
+}
+
+/// A finding that the file accepts by name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Accepted {
+    /// What was found.
+    pub finding: Diagnostic,
+    /// Why it is accepted, in the operator's words.
+    pub why: String,
+    /// The `[[accept]]`.
+    pub by: Span,
 }
 
 impl Diagnostic {
@@ -74,6 +101,20 @@ impl Diagnostic {
         self
     }
 
+    /// The same about a rule: `[[accept]]` can name it.
+    #[must_use]
+    pub fn about(mut self, rule: impl Into<Arc<str>>) -> Self {
+        self.rule = Some(rule.into());
+        self
+    }
+
+    /// The same with a request that proves it.
+    #[must_use]
+    pub fn proven(mut self, witness: Option<Witness>) -> Self {
+        self.witness = witness.map(Box::new);
+        self
+    }
+
     /// The same with another place that matters.
     #[must_use]
     pub fn related(mut self, span: Span, word: impl Into<String>) -> Self {
@@ -94,6 +135,8 @@ impl Diagnostic {
             span,
             help: None,
             related: Vec::new(),
+            rule: None,
+            witness: None,
         }
     }
 }
@@ -103,6 +146,8 @@ impl Diagnostic {
 pub struct Report {
     /// The findings, in the order found.
     pub diagnostics: Vec<Diagnostic>,
+    /// Findings that `[[accept]]` names: nobody is troubled with them.
+    pub accepted: Vec<Accepted>,
     /// The files: name and text, by `FileId`.
     pub files: Vec<SourceFile>,
 }

@@ -8,6 +8,7 @@ pub mod context;
 pub mod defaults;
 pub mod diagnostic;
 pub mod effective;
+pub mod findings;
 pub mod nearest;
 pub mod node;
 pub mod raw;
@@ -22,7 +23,7 @@ use jiff::Timestamp;
 use crate::snapshot::Snapshot;
 
 pub use context::{Context, Memory};
-pub use diagnostic::{Diagnostic, Report, Severity};
+pub use diagnostic::{Accepted, Diagnostic, Report, Severity, Witness};
 pub use node::{Node, Span, Table, Value};
 pub use render::Paint;
 pub use source::Input;
@@ -81,6 +82,7 @@ fn load_with(
     } else {
         raw::walk::check(&root, &mut cx);
         let live = compile::snapshot(&root, generation, &mut cx);
+        findings::accept::read(&root, &mut cx);
         let candidate = compile::candidate::compile(&root, generation, variables, &mut cx);
         live.map(|mut live| {
             live.candidate = candidate;
@@ -88,6 +90,7 @@ fn load_with(
         })
     };
     cx.report.sort();
+    findings::accept::apply(&root, &mut cx.report);
     cx.watch.sort();
     cx.watch.dedup();
     let snapshot = snapshot.filter(|_| !cx.report.refused());

@@ -4,7 +4,7 @@
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
 
-use super::diagnostic::{Diagnostic, LineIndex, Report, Severity};
+use super::diagnostic::{Accepted, Diagnostic, LineIndex, Report, Severity, Witness};
 use super::node::{FileId, Span};
 
 /// Whether a rendered report has colours.
@@ -20,19 +20,38 @@ impl Report {
     /// Every finding with its line and a caret, and the summary, for a person.
     #[must_use]
     pub fn render(&self, paint: Paint) -> String {
-        let renderer = match paint {
-            Paint::Plain => Renderer::plain(),
-            Paint::Colour => Renderer::styled(),
-        };
+        let renderer = renderer(paint);
         let index = LineIndex::default();
         let mut text = String::new();
         for finding in &self.diagnostics {
-            text.push_str(&self.one(finding, &index, &renderer));
+            let level = match finding.severity {
+                Severity::Error => Level::ERROR,
+                Severity::Finding => Level::WARNING.with_name("finding"),
+                Severity::Warning => Level::WARNING,
+                Severity::Note => Level::NOTE,
+            };
+            let help = finding.help.as_deref();
+            text.push_str(&self.one(finding, &level, help, &index, &renderer));
             text.push_str("\n\n");
         }
         if !self.diagnostics.is_empty() {
             text.push_str(&self.summary());
             text.push('\n');
+        }
+        text
+    }
+
+    /// Every finding that the file accepts, with the reason, for a person.
+    #[must_use]
+    pub fn render_accepted(&self, paint: Paint) -> String {
+        let renderer = renderer(paint);
+        let index = LineIndex::default();
+        let mut text = String::new();
+        for Accepted { finding, why, .. } in &self.accepted {
+            let level = Level::NOTE.with_name("accepted");
+            let because = format!("accepted because: {why}");
+            text.push_str(&self.one(finding, &level, Some(&because), &index, &renderer));
+            text.push_str("\n\n");
         }
         text
     }
@@ -66,10 +85,14 @@ impl Report {
     #[must_use]
     pub fn json(&self) -> String {
         let index = LineIndex::default();
+        let accepted = self.accepted.iter();
+        let accepted = accepted.map(|accepted| (&accepted.finding, Some(accepted.why.as_str())));
         let findings: Vec<JsonFinding<'_>> = self
             .diagnostics
             .iter()
-            .map(|finding| {
+            .map(|finding| (finding, None))
+            .chain(accepted)
+            .map(|(finding, accepted)| {
                 let place = finding.span.and_then(|span| self.place(span, &index));
                 JsonFinding {
                     severity: finding.severity.word(),
@@ -81,6 +104,9 @@ impl Report {
                     end_line: place.as_ref().map(|place| place.end_line),
                     end_column: place.as_ref().map(|place| place.end_column),
                     help: finding.help.as_deref(),
+                    rule: finding.rule.as_deref(),
+                    witness: finding.witness.as_deref().map(JsonWitness::of),
+                    accepted,
                 }
             })
             .collect();
@@ -112,16 +138,19 @@ impl Report {
         }
     }
 
-    fn one(&self, finding: &Diagnostic, index: &LineIndex, renderer: &Renderer) -> String {
-        let level = match finding.severity {
-            Severity::Error => Level::ERROR,
-            Severity::Finding => Level::WARNING.with_name("finding"),
-            Severity::Warning => Level::WARNING,
-            Severity::Note => Level::NOTE,
-        };
-        let title = level.primary_title(&finding.message).id(finding.code);
+    fn one(
+        &self,
+        finding: &Diagnostic,
+        level: &Level<'_>,
+        help: Option<&str>,
+        index: &LineIndex,
+        renderer: &Renderer,
+    ) -> String {
+        let title = level
+            .clone()
+            .primary_title(&finding.message)
+            .id(finding.code);
         let mut group = Group::with_title(title);
-        let help = finding.help.as_deref();
         let beside = help.filter(|help| help.chars().count() <= BESIDE && finding.span.is_some());
         if let Some(shown) = finding.span.and_then(|span| self.excerpt(span, index)) {
             let mut primary = AnnotationKind::Primary.span(shown.mark);
@@ -137,6 +166,10 @@ impl Report {
                 let snippet = Snippet::source(shown.text).line_start(shown.line);
                 group = group.element(snippet.path(shown.file).annotation(context));
             }
+        }
+        if let Some(witness) = &finding.witness {
+            let told = format!("{} {}", witness.words, witness.outcome);
+            group = group.element(Level::NOTE.with_name("proof").message(told));
         }
         if let Some(help) = help.filter(|_| beside.is_none()) {
             group = group.element(Level::HELP.message(help));
@@ -203,6 +236,29 @@ struct JsonFinding<'r> {
     end_line: Option<usize>,
     end_column: Option<usize>,
     help: Option<&'r str>,
+    /// What `[[accept]]` would name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    witness: Option<JsonWitness<'r>>,
+    /// Why the file accepts it, where it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accepted: Option<&'r str>,
+}
+
+#[derive(Serialize)]
+struct JsonWitness<'r> {
+    request: &'r serde_json::Value,
+    outcome: &'r str,
+}
+
+impl<'r> JsonWitness<'r> {
+    fn of(witness: &'r Witness) -> Self {
+        Self {
+            request: &witness.request,
+            outcome: &witness.outcome,
+        }
+    }
 }
 
 struct Place<'r> {
@@ -218,6 +274,13 @@ struct Excerpt<'r> {
     text: &'r str,
     line: usize,
     mark: std::ops::Range<usize>,
+}
+
+fn renderer(paint: Paint) -> Renderer {
+    match paint {
+        Paint::Plain => Renderer::plain(),
+        Paint::Colour => Renderer::styled(),
+    }
 }
 
 /// The span within the text, on the borders of characters.

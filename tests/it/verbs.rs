@@ -287,3 +287,117 @@ fn the_example_of_a_diff_is_a_command_that_shows_it() {
         assert!(before.contains("451 region_restricted"), "{before}");
     }
 }
+/// A site whose first allow covers the second, and `more` beside it.
+fn covered(folder: &Path, more: &str) -> String {
+    let path = folder.join("covered.toml");
+    let text = format!(
+        "[[listener]]\naddress = \"0.0.0.0:0\"\n[upstream.app]\nservers = [\"http://127.0.0.1:9\"]\n\
+         [[site]]\nhost = [\"a.test\"]\nupstream = \"app\"\n\
+         allow = [{{ ip = \"10.0.0.0/8\" }}, {{ name = \"inner\", ip = \"10.1.0.0/16\" }}]\n{more}\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+const ACCEPTED: &str =
+    "[[accept]]\nfinding = \"covered\"\nrule = \"inner\"\nwhy = \"it will be narrowed\"";
+
+#[test]
+fn what_check_finds_can_be_accepted_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |more: &str| covered(folder.path(), more);
+    let unknown = ACCEPTED.replace("inner", "outer");
+    for (more, verbose, code, parts, why) in [
+        (
+            "",
+            false,
+            4,
+            &[
+                "finding[covered]",
+                "allow `inner` changes nothing",
+                "proof: GET https://a.test/",
+            ][..],
+            "a finding",
+        ),
+        (
+            ACCEPTED,
+            false,
+            0,
+            &["1 accepted finding: see --verbose"],
+            "accepted",
+        ),
+        (
+            ACCEPTED,
+            true,
+            0,
+            &["accepted[covered]", "it will be narrowed"],
+            "shown with its reason",
+        ),
+        (
+            &unknown,
+            false,
+            4,
+            &["finding[covered]", "warning[unused-accept]"],
+            "another rule",
+        ),
+    ] {
+        let file = file(more);
+        let mut arguments = vec!["check", &file];
+        arguments.extend(verbose.then_some("--verbose"));
+        let (output, text) = run(&arguments);
+        assert_eq!(output.status.code(), Some(code), "{why}: {text}");
+        for part in parts {
+            assert!(text.contains(part), "{why}: {part}: {text}");
+        }
+        assert_eq!(
+            text.contains("finding[covered]"),
+            code == 4,
+            "{why}: {text}"
+        );
+    }
+}
+
+#[test]
+fn a_finding_for_machines_has_its_request_and_the_reason_for_which_it_is_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    for more in ["", ACCEPTED] {
+        let (output, text) = run(&["check", &covered(folder.path(), more), "--format", "json"]);
+        let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let all = all.as_array().unwrap();
+        let found = all.iter().find(|one| one["code"] == "covered");
+        let found = found.unwrap_or_else(|| panic!("{text}"));
+        assert_eq!(found["rule"], "inner", "{text}");
+        assert_eq!(found["witness"]["outcome"], "passes", "{text}");
+        assert_eq!(found["witness"]["request"]["host"], "a.test", "{text}");
+        let accepted = (!more.is_empty()).then_some("it will be narrowed");
+        assert_eq!(found["accepted"].as_str(), accepted, "{text}");
+    }
+}
+
+#[test]
+fn what_a_stranger_can_reach_is_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("reach.toml");
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config/portcullis.toml");
+    std::fs::copy(example, &path).unwrap();
+    let path = path.to_str().unwrap();
+    let (output, text) = run(&["check", path, "--reach"]);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    for part in [
+        "  /premium/**\n    strangers  anyone\n                 only country = \"@licensed\"\n",
+        "  /admin/**\n    strangers  nobody\n    signed in  role = \"admin\"\n",
+        "  /**\n    strangers  anyone\n",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let (output, text) = run(&["check", path, "--reach", "--format", "json"]);
+    let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let routes = all.as_array().unwrap();
+    let admin = routes.iter().find(|route| route["route"] == "/admin/**");
+    let admin = admin.unwrap_or_else(|| panic!("{text}"));
+    assert_eq!(admin["strangers"], serde_json::json!([]), "{text}");
+    assert_eq!(
+        admin["signed_in"][0]["when"][0], "role = \"admin\"",
+        "{text}"
+    );
+}

@@ -35,11 +35,26 @@ pub fn compile(root: &Table, provides: GeoFacts, cx: &mut Context) -> Policy {
 
 /// The policy before its indexes are built: what `test --mutate` changes, one rule at a time.
 pub(crate) fn draft(root: &Table, provides: GeoFacts, cx: &mut Context) -> Draft {
+    spanned(root, provides, cx).0
+}
+
+/// Where a rule is written.
+#[derive(Debug, Clone)]
+pub(crate) struct Written {
+    /// Its name, else its table.
+    pub(crate) at: Span,
+    /// The tables of its `unless`.
+    pub(crate) unless: Vec<Span>,
+}
+
+/// The draft, and by rule where it is written.
+pub(crate) fn spanned(root: &Table, provides: GeoFacts, cx: &mut Context) -> (Draft, Vec<Written>) {
     let mut book = Book {
         root,
         terms: Terms::compile(root, provides, cx),
         rules: Vec::new(),
         shadows: Vec::new(),
+        written: Vec::new(),
         refusals: vec![Refusal::default()],
         limits: Vec::new(),
         known: HashMap::from_iter([(Refusal::default(), FORBIDDEN)]),
@@ -57,7 +72,7 @@ pub(crate) fn draft(root: &Table, provides: GeoFacts, cx: &mut Context) -> Draft
         .zip(numbers)
         .map(|(site, id)| book.site(site, id, cx))
         .collect();
-    Draft {
+    let draft = Draft {
         rules: book.rules,
         refusals: book.refusals,
         denies,
@@ -67,7 +82,8 @@ pub(crate) fn draft(root: &Table, provides: GeoFacts, cx: &mut Context) -> Draft
         addresses: book.terms.sets,
         roles: book.terms.roles,
         shadows: book.shadows,
-    }
+    };
+    (draft, book.written)
 }
 
 /// The rules and refusals so far.
@@ -76,6 +92,8 @@ struct Book<'t> {
     terms: Terms<'t>,
     rules: Vec<RuleInfo>,
     shadows: Vec<Shadow>,
+    /// By rule.
+    written: Vec<Written>,
     /// INVARIANT: the first is the default, [`FORBIDDEN`].
     refusals: Vec<Refusal>,
     limits: Vec<Limit>,
@@ -125,7 +143,7 @@ impl Book<'_> {
         let denies = self.denies(table, place, &scope, &mut names, cx);
         let limited = self.limits(table, &scope, &mut names, cx);
         let mut routes: Vec<Route> = Vec::new();
-        let mut written = Written::default();
+        let mut written = Patterns::default();
         for (route, number) in table.tables("route").zip((0..).map(RouteId)) {
             place.route = Some(number);
             let compiled = self.route(route, place, &scope, &mut names, cx);
@@ -224,7 +242,6 @@ impl Book<'_> {
         let mut denies = Vec::new();
         for (number, deny) in (1..).zip(table.tables("deny")) {
             let condition = self.terms.condition(deny, Stands::Deny, cx);
-            user_without_auth(deny, scope, cx);
             let refusal = self.refusal(deny, cx);
             let name = match deny
                 .get("name")
@@ -233,8 +250,9 @@ impl Book<'_> {
                 Some((node, name)) => claim_name(name, node.span, names, cx),
                 None => Arc::from(format!("{}deny#{number}", scope.name)),
             };
+            user_without_auth(deny, &name, scope, cx);
             let mode = mode(deny);
-            let rule = self.rule(name, RuleKind::Deny, mode, deny.span, cx);
+            let rule = self.rule(name, RuleKind::Deny, mode, deny, cx);
             if mode == Mode::Shadow {
                 self.shadows.push(Shadow {
                     place,
@@ -268,10 +286,10 @@ impl Book<'_> {
             let name = claim_name(node.as_str().unwrap_or_default(), node.span, names, cx);
             let standing = limit::Standing {
                 scope: &scope.name,
-                name,
+                name: Arc::clone(&name),
                 sources: scope.sources,
             };
-            user_without_auth(table, scope, cx);
+            user_without_auth(table, &name, scope, cx);
             let terms = &mut self.terms;
             if let Some(limit) = limit::compile(self.root, table, standing, terms, cx) {
                 limited.push(LimitId(
@@ -306,8 +324,6 @@ impl Book<'_> {
         let (mut allows, mut shadows) = (Vec::new(), 0);
         for (number, table) in (1..).zip(allow.node.many().filter_map(Node::as_table)) {
             let condition = self.terms.condition(table, Stands::Allow, cx);
-            user_without_auth(table, scope, cx);
-            spoofable(table, cx);
             let name = match table
                 .get("name")
                 .and_then(|node| Some((node, node.as_str()?)))
@@ -315,8 +331,10 @@ impl Book<'_> {
                 Some((node, name)) => claim_name(name, node.span, names, cx),
                 None => Arc::from(format!("{}{path}#{number}", scope.name)),
             };
+            user_without_auth(table, &name, scope, cx);
+            spoofable(table, &name, cx);
             let mode = mode(table);
-            let rule = self.rule(name, RuleKind::Allow, mode, table.span, cx);
+            let rule = self.rule(name, RuleKind::Allow, mode, table, cx);
             if mode == Mode::Shadow {
                 shadows += 1;
                 self.shadows.push(Shadow {
@@ -342,11 +360,16 @@ impl Book<'_> {
         name: Arc<str>,
         kind: RuleKind,
         mode: Mode,
-        at: Span,
+        table: &Table,
         cx: &Context,
     ) -> RuleId {
         let id = RuleId(u32::try_from(self.rules.len()).unwrap_or(u32::MAX));
-        let source = cx.source(at);
+        let source = cx.source(table.span);
+        let excepted = table.tables("unless").map(|table| table.span);
+        self.written.push(Written {
+            at: table.get("name").map_or(table.span, |node| node.span),
+            unless: excepted.collect(),
+        });
         self.rules.push(RuleInfo {
             name,
             source,
@@ -421,13 +444,13 @@ fn claim_name(name: &str, at: Span, names: &mut Names, cx: &mut Context) -> Arc<
 
 /// The routes of a site so far, by both readings of their patterns.
 #[derive(Default)]
-struct Written {
+struct Patterns {
     strict: HashMap<Shape, Span, foldhash::fast::RandomState>,
     lenient: HashMap<Shape, (Arc<str>, Span), foldhash::fast::RandomState>,
 }
 
 /// Reports a route whose pattern another route of the site has.
-fn compare(read: &Pattern, at: Span, written: &mut Written, cx: &mut Context) {
+fn compare(read: &Pattern, at: Span, written: &mut Patterns, cx: &mut Context) {
     if let Some(first) = written.strict.get(read.strict()) {
         let message = format!("route `{read}` is written twice");
         let finding = Diagnostic::error("duplicate-route", at, message);
@@ -448,19 +471,23 @@ fn compare(read: &Pattern, at: Span, written: &mut Written, cx: &mut Context) {
 }
 
 /// Reports a `user` that two sources could vouch for.
-fn user_without_auth(table: &Table, scope: &Scope, cx: &mut Context) {
+fn user_without_auth(table: &Table, rule: &Arc<str>, scope: &Scope, cx: &mut Context) {
     let Some(user) = table.entry("user") else {
         return;
     };
     if scope.sources > 1 && table.get("auth").is_none() {
         let message = "several identity sources could vouch for this user";
         let finding = Diagnostic::finding("user-without-auth", user.key_span, message);
-        cx.say(finding.help("name the source as well: `auth = \"…\"`"));
+        cx.say(
+            finding
+                .about(Arc::clone(rule))
+                .help("name the source as well: `auth = \"…\"`"),
+        );
     }
 }
 
 /// Reports an allow that rests on what any client can send.
-fn spoofable(table: &Table, cx: &mut Context) {
+fn spoofable(table: &Table, rule: &Arc<str>, cx: &mut Context) {
     let mut sent = table
         .entries
         .iter()
@@ -482,6 +509,10 @@ fn spoofable(table: &Table, cx: &mut Context) {
             first.key
         );
         let finding = Diagnostic::finding("spoofable", first.key_span, message);
-        cx.say(finding.help("ask for `ip`, `role`, `user` or `auth` as well"));
+        cx.say(
+            finding
+                .about(Arc::clone(rule))
+                .help("ask for `ip`, `role`, `user` or `auth` as well"),
+        );
     }
 }

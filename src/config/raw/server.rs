@@ -104,8 +104,7 @@ pub static ROOT: Section = Section {
             "accept",
             Kind::Tables(&ACCEPT),
             "findings of `check` accepted by name",
-        )
-        .not_yet("findings about rules"),
+        ),
         Key::optional(
             "response_headers",
             Kind::Table(&HEADER_EDITS),
