@@ -154,12 +154,12 @@ fn peak() -> usize {
 }
 
 const COMMAND_LINE: Budget = Budget {
-    cell: 6_000_000,
-    whole: 300_000_000,
+    cell: 40_000_000,
+    whole: 400_000_000,
 };
 const RELOAD: Budget = Budget {
-    cell: 1_000_000,
-    whole: 8_000_000,
+    cell: 4_000_000,
+    whole: 30_000_000,
 };
 
 fn main() {

@@ -514,8 +514,8 @@ fn quoted(word: &str) -> String {
 
 /// What a comparison at the command line may cost: some seconds, and some hundred megabytes for one route.
 const BUDGET: Budget = Budget {
-    cell: 6_000_000,
-    whole: 300_000_000,
+    cell: 40_000_000,
+    whole: 400_000_000,
 };
 /// Groups of places that a region is told with.
 const PLACES_MAX: usize = 8;

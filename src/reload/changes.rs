@@ -134,8 +134,8 @@ fn line(region: &Region, old: &Policy, new: &Policy) -> String {
 
 /// What a comparison beside a running proxy may cost: about a second of one core.
 const BUDGET: Budget = Budget {
-    cell: 1_000_000,
-    whole: 8_000_000,
+    cell: 4_000_000,
+    whole: 30_000_000,
 };
 /// Regions that are told.
 const REGIONS_MAX: usize = 5;

@@ -98,7 +98,10 @@ pub(super) async fn keep_alive(
     loop {
         beat.tick().await;
         if all_answer(&workers, every / 3).await {
-            supervisor.tell(&[NotifyState::Watchdog]);
+            // A supervisor that does not read lets its queue fill up, and the call wait: not on this thread.
+            let telling =
+                tokio::task::spawn_blocking(move || supervisor.tell(&[NotifyState::Watchdog]));
+            drop(telling.await);
         } else {
             tracing::error!(
                 "a worker does not answer; the supervisor's watchdog is not told that we live"
