@@ -14,7 +14,7 @@ use crate::policy::facts::{Scheme, TlsFacts, TlsVersion};
 use crate::policy::index::{SCAN_MAX, SHORT_MAX};
 use crate::policy::simulate::{Asked, Caller};
 use crate::policy::{
-    Ambiguous, Credential, Decision, Facts, First, Identity, Place, Policy, Shadowed,
+    Ambiguous, Credential, Decision, Facts, First, Identity, Place, Policy, Shadowed, Verdict,
 };
 use crate::value::country::{Continent, Country};
 use crate::value::path::Target;
@@ -399,6 +399,77 @@ fn both(written: &Written) -> (Policy, Policy) {
     let errors = errors(found);
     assert!(errors.is_empty(), "{errors:?}");
     (indexed, read(&text).1.plain())
+}
+
+/// Rules whose exception looks at more than the identity are open without waiting for it by their form: the first judgement
+/// leaves them unsettled, and the second must look at them again.
+#[test]
+fn what_is_still_open_is_judged_again() {
+    let excepted = "unless = [{ role = \"r\", ip = \"10.0.0.0/8\" }]";
+    let needs = "allow = [{ role = \"r\" }, { role = \"s\" }, { role = \"t\" }, { role = \"u\" }]";
+    for (deny, allow, want, why) in [
+        (
+            excepted,
+            needs,
+            "deny",
+            "a deny that the stranger does not escape",
+        ),
+        (
+            "ip = \"192.0.2.1\"",
+            needs,
+            "sign in",
+            "nothing but the allows",
+        ),
+        (
+            "ip = \"192.0.2.1\"",
+            "allow = [{ ip = \"10.0.0.0/8\", unless = [{ role = \"r\", ip = \"10.0.0.0/8\" }] }, { role = \"s\" }, { role = \"t\" }, { role = \"u\" }]",
+            "allow",
+            "an allow whose exception the stranger does not meet",
+        ),
+    ] {
+        for size in [SCAN_MAX - 1, SCAN_MAX, SHORT_MAX - 1, SHORT_MAX, 130] {
+            let mut text = String::new();
+            for number in 0..size {
+                text.push_str(&format!(
+                    "[[deny]]\nname = \"d{number}\"\nip = \"192.0.2.{number}\"\n"
+                ));
+            }
+            text.push_str(&format!(
+                "[[deny]]\nname = \"open\"\nstatus = 404\n{deny}\n[[site]]\nhost = [\"a\"]\nupstream = \"u\"\nidentity = [\"sso\"]\n{allow}\n"
+            ));
+            let (_, policy, found) = read(&text);
+            assert!(
+                found.iter().all(|finding| finding.code != "syntax"),
+                "{found:?}"
+            );
+            let request = Request {
+                asked: Asked {
+                    host: "a".to_owned(),
+                    target: "/".to_owned(),
+                    client: [10, 0, 0, 1].into(),
+                    peer: [10, 0, 0, 1].into(),
+                    region: Region::default(),
+                    method: http::Method::GET,
+                    scheme: Scheme::Http,
+                    tls: None,
+                    headers: HeaderMap::new(),
+                    websocket: false,
+                    now: jiff::Timestamp::UNIX_EPOCH,
+                    caller: Caller::Nobody,
+                },
+                tls: None,
+            };
+            let (_, first, second, _) = judge(&policy, &request).unwrap();
+            assert_eq!(first, First::SignIn, "{why}, {size}");
+            let got = match second.unwrap().verdict {
+                Verdict::Refuse(_) => "deny",
+                Verdict::NotAuthenticated => "sign in",
+                Verdict::Allow => "allow",
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(got, want, "{why}, {size}");
+        }
+    }
 }
 
 proptest! {
