@@ -4,15 +4,15 @@
 //!
 //! How it goes:
 //!
-//! 1. [`book::Book`] writes the rules of one policy, or of two, down in terms that they share: the same question is one term,
+//! 1. `book::Book` writes the rules of one policy, or of two, down in terms that they share: the same question is one term,
 //!    whoever asks, whatever its set is called; the role hierarchy is worked in. Conditions that say the same are one clause.
-//! 2. [`book::Book::hosts`] are the kinds of hosts that no rule tells apart; [`book::Book::cells`] the requests of such a kind
-//!    that belong to one route (or to none) in every policy, each with the rules that guard it: a [`cell::Cell`].
-//! 3. [`cell::Cell::space`] cuts the requests of a cell into points: attributes with atoms ([`space`], [`path`]), only what
-//!    the cell's own rules tell apart. Sets of points are [`diagram`]s in `space.store`.
-//! 4. `space.clause(rule.clause, view, Seen::Wholly)` is where a rule's condition holds; [`cell::Cell::requests`] the requests
-//!    of the cell; [`cell::Cell::judged`] how they end, in both stages.
-//! 5. `space.witness(region)` is a request of a region ([`witness`]), to be judged before it is told.
+//! 2. `book::Book::hosts` are the kinds of hosts that no rule tells apart; `book::Book::cells` the requests of such a kind
+//!    that belong to one route (or to none) in every policy, each with the rules that guard it: a `cell::Cell`.
+//! 3. `cell::Cell::space` cuts the requests of a cell into points: attributes with atoms (`space`, `path`), only what
+//!    the cell's own rules tell apart. Sets of points are `diagram`s in `space.store`.
+//! 4. `space.clause(rule.clause, view, Seen::Wholly)` is where a rule's condition holds; `cell::Cell::requests` the requests
+//!    of the cell; `cell::Cell::judged` how they end, in both stages.
+//! 5. `space.witness(region)` is a request of a region (`witness`), to be judged before it is told.
 //!
 //! A region that is `FALSE` is certain, as long as `space.store.is_exhausted()` is false when all is done: no request is in
 //! it. A region that is not may still hold no request where it rests on what cannot be looked into (a header, a regular

@@ -2,11 +2,11 @@
 //!
 //! A load says what is wrong with a file; this room asks what the policy *means*, which takes longer, so that only `check`
 //! does it: no start and no reload waits for it. Every finding has a code of [`CODES`], speaks of a rule or a route by name,
-//! and can be accepted under that name ([`accept`]).
+//! and can be accepted under that name (`accept`).
 //!
-//! - [`leak`]: texts for refused clients that tell how the policy is built.
-//! - [`trust`]: rules about addresses that clients can choose, or that see one address only.
-//! - [`unlisted`]: countries without a word about addresses that have none.
+//! - `leak`: texts for refused clients that tell how the policy is built.
+//! - `trust`: rules about addresses that clients can choose, or that see one address only.
+//! - `unlisted`: countries without a word about addresses that have none.
 //! - `semantic`: what follows from the rules themselves, proven by `crate::analysis`.
 
 pub(crate) mod accept;

@@ -456,10 +456,11 @@ fn what_is_still_open_is_judged_again() {
                     websocket: false,
                     now: jiff::Timestamp::UNIX_EPOCH,
                     caller: Caller::Nobody,
+                    device: None,
                 },
                 tls: None,
             };
-            let (_, first, second, _) = judge(&policy, &request).unwrap();
+            let (_, first, second, _, _) = judge(&policy, &request).unwrap();
             assert_eq!(first, First::SignIn, "{why}, {size}");
             let got = match second.unwrap().verdict {
                 Verdict::Refuse(_) => "deny",

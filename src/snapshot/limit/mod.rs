@@ -3,8 +3,8 @@
 //! A count is found by the settings of its limit ([`Counts`]), so a reload that leaves them as they are leaves what was
 //! counted as it is. All workers count in one table, so a limit means the same whatever worker serves a request.
 //!
-//! **Rates** ([`Rates`]) are counted by the generic cell rate algorithm: for each key one time, up to which it has spent its
-//! rate, moved on by compare-and-swap. **At a time** ([`Holds`]) for each key the number of requests in flight.
+//! **Rates** (`Rates`) are counted by the generic cell rate algorithm: for each key one time, up to which it has spent its
+//! rate, moved on by compare-and-swap. **At a time** (`Holds`) for each key the number of requests in flight.
 //!
 //! **Bounds.** A table has room for [`KEYS`] keys. A key that owes nothing takes no room: it is as if it had never been
 //! seen. Where all room that a key may take is taken by keys that owe, the one that will be free soonest is forgotten, and
