@@ -374,6 +374,9 @@ impl<'p> View<'p> {
     }
 }
 
+/// Conditions that can meet in one cell; so many take some seconds and half a gigabyte, and that grows with their square.
+const CLAUSES_MAX: usize = 10_100;
+
 impl<'p> Cell<'p> {
     /// The points of the cell; none where there would be too many to tell.
     pub(crate) fn space<'b>(&self, book: &'b Book<'p>, budget: usize) -> Option<Space<'b, 'p>> {
@@ -387,6 +390,9 @@ impl<'p> Cell<'p> {
         }
         clauses.sort_unstable();
         clauses.dedup();
+        if clauses.len() > CLAUSES_MAX {
+            return None;
+        }
         Space::new(
             book,
             Plan {

@@ -161,6 +161,7 @@ const COVERED_ELSEWHERE: &[(&str, &str)] = &[
     ("old-devices", "src/config/compile/devices.rs"),
     ("old-provider-snapshot", "src/config/compile/client.rs"),
     ("premature-certificate", "src/config/compile/tls/tests.rs"),
+    ("set-too-deep", "src/config/compile/policy_tests.rs"),
     ("stale-name", "src/config/compile/policy_tests.rs"),
     ("unnamed-certificate", "src/config/compile/tls/tests.rs"),
     ("useless-database", "src/config/compile/geoip.rs"),

@@ -456,3 +456,22 @@ fn a_test_that_does_not_hold_is_a_finding() {
         ]
     );
 }
+
+#[test]
+fn sets_hold_each_other_to_a_bounded_depth() {
+    for (depth, code) in [
+        (60, None),
+        (70, Some("set-too-deep")),
+        (50_000, Some("set-too-deep")),
+    ] {
+        let mut text = String::from("[ip]\n");
+        for set in 0..depth {
+            text.push_str(&format!("s{set} = [\"@s{}\"]\n", set + 1));
+        }
+        text.push_str(&format!("s{depth} = [\"10.0.0.0/8\"]\n"));
+        let mut cx = context(&text);
+        compile(&text, GeoFacts::NONE, &mut cx);
+        let found = cx.report.diagnostics.first().map(|finding| finding.code);
+        assert_eq!(found, code, "{depth}");
+    }
+}

@@ -3,7 +3,7 @@
 //! A set may name other sets of its kind. A set of addresses may stand in a file (`list`) and may hold names
 //! (`dns:home.example.net`), which the control thread resolves.
 //!
-//! Codes: `unknown-set`, `set-cycle`, `reserved-name`, `empty-set`, `bad-address`, `host-bits`, `stale-name`,
+//! Codes: `unknown-set`, `set-cycle`, `set-too-deep`, `reserved-name`, `empty-set`, `bad-address`, `host-bits`, `stale-name`,
 //! `unknown-country`, `bad-asn`.
 
 use std::collections::BTreeMap;
@@ -124,6 +124,12 @@ impl<'t, S: Set> Named<'t, S> {
             let circle: Vec<&str> = circle.map(String::as_str).chain([name]).collect();
             let message = format!("set `@{name}` holds itself: {}", circle.join(" → "));
             cx.error("set-cycle", at, message);
+            return S::default();
+        }
+        if self.open.len() >= DEPTH_MAX {
+            let message = format!("sets hold sets that hold sets, more than {DEPTH_MAX} deep");
+            let finding = Diagnostic::error("set-too-deep", at, message);
+            cx.say(finding.help("name the values, or sets nearer to them"));
             return S::default();
         }
         let table = self.root.table(S::TABLE);
@@ -250,6 +256,9 @@ impl Set for Networks {
         self.incomplete |= other.incomplete;
     }
 }
+
+/// How deep sets may hold each other: nobody reads more, and each level takes room on the stack.
+const DEPTH_MAX: usize = 64;
 
 /// The providers that [`client::provider`] knows.
 const PROVIDERS: [&str; 3] = ["cloudflare", "cloudfront", "fastly"];
