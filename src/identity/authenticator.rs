@@ -428,8 +428,9 @@ impl Authenticator {
         match self.look(place, users, token, now)? {
             Looked::Judged(judged) => Ok(judged),
             Looked::UnknownKey(source, remote, seen) => {
-                // Once more with a newer set, where there is one.
-                if remote.newer_than(seen).await
+                // Once more with a newer set, where there is one. Boxed: waiting is rare, and its state would make every
+                // request's future larger.
+                if Box::pin(remote.newer_than(seen)).await
                     && let Looked::Judged(judged) = self.look(place, users, token, now)?
                 {
                     return Ok(judged);
