@@ -304,9 +304,11 @@ impl Authenticator {
                 // A token or login that a source before it has judged is that source's; one that nobody claims may be the
                 // service's.
                 let takes = service.headers_to.contains(&AUTHORIZATION);
-                let claimed = findings
-                    .iter()
-                    .any(|found| found.from_authorization && found.source != NOBODY);
+                // One that stands there twice is nobody's: the upstream may read the other.
+                let claimed = findings.iter().any(|found| {
+                    let twice = matches!(found.outcome, Outcome::Invalid(AuthError::Repeated));
+                    found.from_authorization && (twice || found.source != NOBODY)
+                });
                 if takes && !claimed {
                     findings.retain(|found| !(found.from_authorization && found.source == NOBODY));
                 }
@@ -428,8 +430,9 @@ impl Authenticator {
         match self.look(place, users, token, now)? {
             Looked::Judged(judged) => Ok(judged),
             Looked::UnknownKey(source, remote, seen) => {
-                // Once more with a newer set, where there is one.
-                if remote.newer_than(seen).await
+                // Once more with a newer set, where there is one. Boxed: waiting is rare, and its state would make every
+                // request's future larger.
+                if Box::pin(remote.newer_than(seen)).await
                     && let Looked::Judged(judged) = self.look(place, users, token, now)?
                 {
                     return Ok(judged);

@@ -190,6 +190,14 @@ fn another_service_is_asked_who_that_is_and_only_where_it_matters() {
         (
             "/staff",
             known,
+            vec![own, own],
+            401,
+            0,
+            "two tokens are nobody's",
+        ),
+        (
+            "/staff",
+            known,
             vec![&*token],
             200,
             0,

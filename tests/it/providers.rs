@@ -310,3 +310,76 @@ fn the_age_of_keys_and_failures_are_told() {
         assert!(page.contains(line), "{line} in {page}");
     }
 }
+
+#[test]
+fn the_matrix_of_credentials_and_paths() {
+    let origin = Origin::start();
+    let (key, stranger) = (Named::new("a"), Named::new("a"));
+    let up = Provider::start(Mood::Keys(set(&[&key])));
+    let down = Provider::start(Mood::Says("503 Service Unavailable", Vec::new()));
+    let up = Gate::start(&config(&origin, &url(&up)));
+    let down = Gate::start(&config(&origin, &url(&down)));
+    let signed = |changes: Value| bearer(&key.sign(&staff_but(changes)));
+    let forged = bearer(&stranger.sign(&staff()));
+    let none = "X-None: 1".to_owned();
+    let (valid, guest) = (signed(json!({})), signed(json!({ "roles": ["guest"] })));
+    let expired = signed(json!({ "exp": 1 }));
+    let foreign = signed(json!({ "iss": "somebody else" }));
+    let malformed = bearer("x.y.z");
+    // What each credential gets on a public path, a guarded one, and one that no identity could open.
+    for (gate, field, guarded, reason, why) in [
+        (&up, &none, 401, "not_authenticated", "none"),
+        (&up, &valid, 200, "", "valid"),
+        (&up, &guest, 403, "forbidden", "valid, without the role"),
+        (&up, &expired, 401, "invalid_token", "expired"),
+        (&up, &malformed, 401, "invalid_token", "malformed"),
+        (&up, &foreign, 401, "invalid_token", "wrong issuer"),
+        (
+            &up,
+            &forged,
+            401,
+            "invalid_token",
+            "another key of the same name",
+        ),
+        (&down, &none, 401, "not_authenticated", "none, source down"),
+        (&down, &valid, 503, "fact_unavailable", "valid, source down"),
+        (
+            &down,
+            &expired,
+            503,
+            "fact_unavailable",
+            "expired, source down: nobody can say",
+        ),
+        (
+            &down,
+            &malformed,
+            401,
+            "invalid_token",
+            "malformed, source down",
+        ),
+        (
+            &down,
+            &foreign,
+            401,
+            "invalid_token",
+            "wrong issuer, source down",
+        ),
+    ] {
+        for (target, status) in [("/", 200), ("/secure", guarded), ("/nowhere", 403)] {
+            let response = gate.connect().ask(&format!("GET {target}"), &[field]);
+            assert_eq!(response.status, status, "{why}: {target}");
+            let challenge = response.header("www-authenticate");
+            let wanted = match (status, reason) {
+                (401, "invalid_token") => {
+                    Some(r#"Bearer realm="restricted", error="invalid_token""#)
+                }
+                (401, _) => Some(r#"Bearer realm="restricted""#),
+                _ => None,
+            };
+            assert_eq!(challenge, wanted, "{why}: {target}");
+            if target == "/secure" && !reason.is_empty() {
+                assert_eq!(response.reason(), reason, "{why}");
+            }
+        }
+    }
+}
