@@ -5,10 +5,11 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use jiff::Timestamp;
 
 use super::reach::Reach;
+use super::words::Format;
 use crate::config::Paint;
 use crate::config::{self, Input, Loaded, Memory, Report, Severity, effective, findings};
 
@@ -26,16 +27,6 @@ pub struct CheckArgs {
     /// How findings are printed
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-}
-
-/// How findings are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-enum Format {
-    /// For people
-    #[default]
-    Text,
-    /// For machines: an array of findings
-    Json,
 }
 
 /// Checks. Exit 0 where the configuration would run, warnings or not; 4 with findings (a failed policy test); else 3.

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::check::{input, paint};
+use super::words::{FailOn, Format};
 use crate::analysis::Ending;
 use crate::analysis::diff::{self, Budget, Change, Diff, Region, Side, Where};
 use crate::config::{self, Memory};
@@ -29,25 +30,6 @@ pub struct DiffArgs {
     /// How it is printed
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-}
-
-/// What makes the answer *no*.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum FailOn {
-    /// Requests are newly allowed, or that cannot be told
-    Widen,
-    /// Any request ends otherwise, or that cannot be told
-    Any,
-}
-
-/// How it is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-enum Format {
-    /// For people
-    #[default]
-    Text,
-    /// For machines
-    Json,
 }
 
 /// Compares. Exit 0, or 4 where `--fail-on` says so; 3 where a configuration is not valid.

@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::words::Format;
 use crate::client::geo::writer::{Label, write};
 use crate::client::geo::{self, Database, Databases, Source, csv};
 use crate::config::compile::geoip;
@@ -71,14 +72,6 @@ struct Chosen {
     /// A database file to ask instead; may be given several times
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
     database: Vec<PathBuf>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    Text,
-    /// For machines
-    Json,
 }
 
 /// Runs the verb. Exit codes as everywhere: 0 done (also for an address that no database lists), 1 a file that cannot be read

@@ -19,6 +19,7 @@ pub mod run;
 pub mod schema;
 pub mod status;
 pub mod test;
+mod words;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -15,7 +15,6 @@ use crate::value::host::HostPattern;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SitePart<'p> {
     /// Its number.
-    #[allow(dead_code, reason = "for findings that name a site or a route")]
     pub(crate) id: SiteId,
     site: &'p Site,
 }
@@ -24,7 +23,6 @@ pub(crate) struct SitePart<'p> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RoutePart<'p> {
     /// Its number.
-    #[allow(dead_code, reason = "for findings that name a site or a route")]
     pub(crate) id: RouteId,
     route: &'p Route,
 }

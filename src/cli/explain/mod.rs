@@ -13,6 +13,7 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::check::{input, paint};
+use super::words::Format;
 use crate::config::Paint;
 use crate::config::compile::tests;
 use crate::config::node::Node;
@@ -124,16 +125,6 @@ enum FailedSource {
     Geo,
     /// The identity source
     Identity,
-}
-
-/// How an explanation is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-enum Format {
-    /// For people
-    #[default]
-    Text,
-    /// For machines
-    Json,
 }
 
 /// Why there is nothing to explain.

@@ -19,11 +19,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use self::judge::Judge;
 use self::tally::{Sort, Tally};
 use super::check::{input, paint};
+use super::words::{FailOn, Format};
 use crate::config::Memory;
 use crate::reload::instance;
 use crate::snapshot::log::Privacy;
@@ -46,25 +47,6 @@ pub struct ReplayArgs {
     /// How it is printed
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-}
-
-/// What counts as a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum FailOn {
-    /// A request that was refused would pass
-    Widen,
-    /// Any answer changes
-    Any,
-}
-
-/// How the outcome is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-enum Format {
-    /// For people
-    #[default]
-    Text,
-    /// For machines
-    Json,
 }
 
 /// Replays. Exit 0; 4 with `--fail-on` where that is met; 2 where the log cannot be read; 3 where NEW is not valid.
