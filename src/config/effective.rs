@@ -5,7 +5,7 @@
 
 use super::diagnostic::Report;
 use super::node::{Node, Table};
-use super::raw::{Built, Key, Kind, Presence, ROOT, Section};
+use super::raw::{Key, Kind, Presence, ROOT, Section};
 
 /// The settings of a configuration.
 #[must_use]
@@ -84,7 +84,7 @@ impl Page<'_> {
     fn table(&mut self, header: &str, table: &Table, section: &'static Section) {
         self.text.push_str(&format!("\n{header}\n"));
         let mut inner = Vec::new();
-        for key in section.keys().filter(|key| key.built == Built::Now) {
+        for key in section.keys().filter(|key| key.built.works()) {
             let node = table.get(key.name);
             if let Kind::Table(section) = key.kind {
                 // `[server.limits]` holds whether it is written or not.

@@ -53,6 +53,7 @@ fn property(key: &Key) -> Value {
     let about = match key.built {
         Built::Now => key.about.to_owned(),
         Built::Later(capability) => format!("{} (not built yet: {capability})", key.about),
+        Built::With { feature, .. } => format!("{} (cargo feature `{feature}`)", key.about),
     };
     if let Some(fields) = schema.as_object_mut() {
         fields.insert("description".to_owned(), json!(about));
@@ -176,8 +177,10 @@ pub fn markdown() -> String {
 
 /// What of a key is not built yet: all of it, or some of its words.
 fn later(key: &Key) -> String {
-    if key.built != Built::Now {
-        return " *(not built yet)*".to_owned();
+    match key.built {
+        Built::Now => {}
+        Built::Later(_) => return " *(not built yet)*".to_owned(),
+        Built::With { feature, .. } => return format!(" *(cargo feature `{feature}`)*"),
     }
     let mut words = Vec::new();
     later_words(&key.kind, &mut words);
@@ -191,7 +194,9 @@ fn later(key: &Key) -> String {
 fn later_words(of: &Kind, found: &mut Vec<String>) {
     match of {
         Kind::Word(words) | Kind::WordOr(words, _) => {
-            let later = words.iter().filter(|word| word.built != Built::Now);
+            let later = words
+                .iter()
+                .filter(|word| matches!(word.built, Built::Later(_)));
             found.extend(later.map(|word| match word.part {
                 Part::Whole => format!("`\"{}\"`", word.text),
                 Part::Prefix => format!("`\"{}…\"`", word.text),

@@ -84,6 +84,25 @@ pub enum Built {
     Now,
     /// It is refused with `not-yet`; the words say which capability is missing.
     Later(&'static str),
+    /// It needs a cargo feature, and is refused with `not-in-this-build` where that was left out.
+    With {
+        /// The feature's name.
+        feature: &'static str,
+        /// Whether this build has it.
+        included: bool,
+    },
+}
+
+impl Built {
+    /// Whether it works in this build.
+    #[must_use]
+    pub const fn works(self) -> bool {
+        match self {
+            Self::Now => true,
+            Self::Later(_) => false,
+            Self::With { included, .. } => included,
+        }
+    }
 }
 
 /// What a key takes.
@@ -184,6 +203,13 @@ impl Key {
         Self::new(name, kind, Presence::Default(default), about)
     }
 
+    /// The same key, which only builds with a cargo feature know: `included` is `cfg!(feature = "…")`.
+    #[must_use]
+    pub const fn with(mut self, feature: &'static str, included: bool) -> Self {
+        self.built = Built::With { feature, included };
+        self
+    }
+
     /// The same key, refused until the capability is built.
     #[must_use]
     pub const fn not_yet(mut self, capability: &'static str) -> Self {
@@ -221,6 +247,13 @@ impl Word {
             part: Part::Prefix,
             built: Built::Now,
         }
+    }
+
+    /// The same word, which only builds with a cargo feature know: `included` is `cfg!(feature = "…")`.
+    #[must_use]
+    pub const fn with(mut self, feature: &'static str, included: bool) -> Self {
+        self.built = Built::With { feature, included };
+        self
     }
 
     /// The same word, refused until the capability is built.

@@ -1,6 +1,6 @@
 //! Holds a tree against the key tables and reports everything that does not fit, all at once.
 //!
-//! Codes: `unknown-key`, `missing-key`, `wrong-type`, `out-of-range`, `invalid-value`, `not-yet`. What a value means is not
+//! Codes: `unknown-key`, `missing-key`, `wrong-type`, `out-of-range`, `invalid-value`, `not-yet`, `not-in-this-build`. What a value means is not
 //! judged here; a compile step may rely on the types once no finding of this walk stands against a value.
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Built, Key, Kind, Presence, ROOT, Section, Word, Zero};
 use crate::config::nearest::nearest;
 use crate::config::node::{Entry, Node, Table, Value};
-use crate::config::{Context, Diagnostic};
+use crate::config::{Context, Diagnostic, Span};
 use crate::value::duration::{self, Rate};
 use crate::value::size::Size;
 
@@ -34,13 +34,9 @@ fn section(table: &Table, section: &Section, cx: &mut Context) {
 }
 
 fn known(entry: &Entry, key: &Key, section: &Section, cx: &mut Context) {
-    if let Built::Later(capability) = key.built {
-        let message = format!(
-            "`{}` in {} is not built yet: {capability}",
-            key.name,
-            section.quoted()
-        );
-        cx.say(Diagnostic::error("not-yet", entry.key_span, message).help(NOT_YET));
+    let what = format!("`{}` in {}", key.name, section.quoted());
+    if !key.built.works() {
+        cx.say(missing(&what, key.built, entry.key_span));
         return;
     }
     value(&entry.key, &entry.node, &key.kind, cx);
@@ -228,9 +224,30 @@ fn word(name: &str, node: &Node, text: &str, words: &[Word], whole: &Kind, cx: &
 }
 
 fn built(name: &str, node: &Node, word: &Word, cx: &mut Context) {
-    if let Built::Later(capability) = word.built {
-        let message = format!("`{}` as `{name}` is not built yet: {capability}", word.text);
-        cx.say(Diagnostic::error("not-yet", node.span, message).help(NOT_YET));
+    if !word.built.works() {
+        let what = format!("`{}` as `{name}`", word.text);
+        cx.say(missing(&what, word.built, node.span));
+    }
+}
+
+/// Why something does not work in this build.
+fn missing(what: &str, built: Built, span: Span) -> Diagnostic {
+    match built {
+        Built::With { feature, .. } => {
+            let message = format!("{what} is not in this build");
+            let help = format!(
+                "the packages have it; a build of your own needs `cargo build --release --features {feature}`"
+            );
+            Diagnostic::error("not-in-this-build", span, message).help(help)
+        }
+        Built::Later(_) | Built::Now => {
+            let capability = match built {
+                Built::Later(capability) => format!(": {capability}"),
+                Built::Now | Built::With { .. } => String::new(),
+            };
+            let message = format!("{what} is not built yet{capability}");
+            Diagnostic::error("not-yet", span, message).help(NOT_YET)
+        }
     }
 }
 
@@ -282,3 +299,25 @@ const NOT_YET: &str = "remove it; a later version will know it";
 
 /// No setting means anything beyond ten years, and sums of such durations never overflow.
 const LONGEST: Duration = Duration::from_secs(3650 * 86_400);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_build_leaves_out_says_how_to_get_it() {
+        let span = Span::default();
+        let without = Built::With {
+            feature: "acme",
+            included: false,
+        };
+        let finding = missing("`acme` in `[tls]`", without, span);
+        assert_eq!(finding.code, "not-in-this-build");
+        assert_eq!(finding.message, "`acme` in `[tls]` is not in this build");
+        assert!(
+            finding
+                .help
+                .is_some_and(|help| help.contains("--features acme"))
+        );
+    }
+}
