@@ -16,10 +16,11 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
 use portcullis::client::address::{Header, Trust};
-use portcullis::proxy::headers::{Hop, strip_request, strip_response};
+use portcullis::proxy::headers::{Hop, strip_request};
 use portcullis::proxy::request_id::Ids;
 use portcullis::respond::{self, Asker, Notice};
 use portcullis::snapshot::notice::{Denial, Pages};
+use portcullis::value::hop::strip_response;
 use portcullis::value::path::Target;
 use portcullis::value::reason::Reason;
 
@@ -120,7 +121,7 @@ fn steps(c: &mut Criterion) {
         strip_request(&mut copy, &extra, Hop::Ends)
     });
     let mut copy = answer.clone();
-    allocated("response headers", || strip_response(&mut copy, Hop::Ends));
+    allocated("response headers", || strip_response(&mut copy));
     allocated("refusal as JSON", || {
         drop(black_box(respond::answer(&notice, &asker(&json))));
     });
@@ -149,11 +150,7 @@ fn steps(c: &mut Criterion) {
         );
     });
     group.bench_function("response headers", |b| {
-        b.iter_batched_ref(
-            || answer.clone(),
-            |head| strip_response(head, Hop::Ends),
-            BatchSize::SmallInput,
-        );
+        b.iter_batched_ref(|| answer.clone(), strip_response, BatchSize::SmallInput);
     });
     group.bench_function("refusal as JSON", |b| {
         b.iter(|| respond::answer(black_box(&notice), &asker(&json)));

@@ -235,8 +235,14 @@ impl Record {
 
     /// Keeps the headers that the logs show. Call it before headers are stripped for the upstream.
     pub fn keep_headers(&mut self, headers: &HeaderMap, logs: &[Arc<AccessLog>]) {
-        self.user_agent = headers.get(USER_AGENT).cloned();
-        self.referer = headers.get(REFERER).cloned();
+        // One look at each name costs less than two look-ups. The first of repeated fields counts.
+        for (name, value) in headers {
+            if *name == USER_AGENT {
+                self.user_agent.get_or_insert_with(|| value.clone());
+            } else if *name == REFERER {
+                self.referer.get_or_insert_with(|| value.clone());
+            }
+        }
         for log in logs {
             for name in log.headers() {
                 if self.headers.iter().any(|(kept, _)| kept == name) {

@@ -20,6 +20,8 @@ pub struct GateBody {
     patience: Duration,
     /// Whether the upstream was asked for more and has sent nothing yet.
     waiting: bool,
+    /// Whether nobody has waited since the head: the clock has just been set.
+    fresh: bool,
 }
 
 #[derive(Debug)]
@@ -37,6 +39,7 @@ impl GateBody {
             exchange,
             patience,
             waiting: false,
+            fresh: true,
         }
     }
 
@@ -48,16 +51,17 @@ impl GateBody {
             exchange: Some(exchange),
             patience,
             waiting: false,
+            fresh: true,
         }
     }
 
     fn moved(&mut self, bytes: usize) {
         if let Some(exchange) = &mut self.exchange {
             exchange.record.response_body += bytes as u64;
-            exchange
-                .connection()
-                .clock
-                .enter(Phase::Stream, self.patience);
+            if !std::mem::take(&mut self.fresh) {
+                let clock = &exchange.connection().clock;
+                clock.enter(Phase::Stream, self.patience);
+            }
         }
     }
 }
@@ -83,6 +87,7 @@ impl Body for GateBody {
             Kind::Upstream(body) => {
                 let polled = Pin::new(body).poll_frame(cx);
                 this.waiting = polled.is_pending();
+                this.fresh &= !this.waiting;
                 let next = ready!(polled);
                 match &next {
                     Some(Ok(frame)) => this.moved(frame.data_ref().map_or(0, Bytes::len)),

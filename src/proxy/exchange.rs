@@ -42,7 +42,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Opens the record of a parsed head.
+    /// Opens the record of a head that was parsed at this moment.
     #[must_use]
     pub fn open(
         gate: &Rc<Gate>,
@@ -50,13 +50,9 @@ impl Exchange {
         lease: &Lease,
         parts: &Parts,
         request_id: HeaderValue,
+        now: Instant,
     ) -> Box<Self> {
-        let mut record = Record::new(
-            Timestamp::now(),
-            Instant::now(),
-            request_id,
-            connection.peer,
-        );
+        let mut record = Record::new(Timestamp::now(), now, request_id, connection.peer);
         record.method = Some(parts.method.clone());
         record.target = parts.uri.path_and_query().cloned();
         record.version = Some(parts.version);
@@ -99,7 +95,8 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.record.request_body = self.tally.bytes.get();
-        self.record.close(Instant::now());
+        let now = Instant::now();
+        self.record.close(now);
         self.gate
             .metrics
             .close(&self.record, self.seen.place, self.seen.decision);
@@ -114,7 +111,7 @@ impl Drop for Exchange {
             .keep(&mut self.record, &mut self.seen, &self.lease);
         let clock = &self.connection.clock;
         if clock.phase() != Phase::Tunnel {
-            clock.enter(Phase::Idle, self.lease.server.limits.idle_timeout);
+            clock.enter_at(Phase::Idle, now, self.lease.server.limits.idle_timeout);
         }
     }
 }

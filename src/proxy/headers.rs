@@ -1,16 +1,13 @@
-//! What is removed from a request and what is set, and what is removed from a response.
+//! What is removed from a request and what is set.
 //!
 //! One scan over the names finds everything to remove: hop-by-hop fields (RFC 9110 §7.6.1), what `Connection` names, and the
 //! forwarding, identity and override headers that a client may never send (GRAMMAR), their look-alikes with `_` or `.` too.
 
-use http::header::{
-    CONNECTION, COOKIE, EXPECT, HeaderMap, HeaderName, HeaderValue, TRAILER, UPGRADE,
-};
+use http::header::{CONNECTION, COOKIE, EXPECT, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use smallvec::SmallVec;
 
 use super::intake::has_token;
-
-type Names = SmallVec<[HeaderName; 8]>;
+use crate::value::hop;
 
 /// Whether an upgrade travels on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,9 +20,14 @@ pub enum Hop {
 
 /// Strips a request head. `extra` are the names of `headers_to_upstream` and `strip_headers`, sorted.
 pub fn strip_request(headers: &mut HeaderMap, extra: &[HeaderName], hop: Hop) {
-    let mut gone = named_by_connection(headers);
+    let mut gone = hop::Names::new();
+    for (name, value) in headers.iter() {
+        if *name == CONNECTION {
+            hop::named(value.as_bytes(), &mut gone);
+        }
+    }
     for name in headers.keys() {
-        if hop_by_hop(name) || never_from_client(name.as_str()) || named(name, extra) {
+        if hop::by_hop(name.as_str()) || never_from_client(name.as_str()) || named(name, extra) {
             gone.push(name.clone());
         }
     }
@@ -33,64 +35,14 @@ pub fn strip_request(headers: &mut HeaderMap, extra: &[HeaderName], hop: Hop) {
         headers.remove(name);
     }
     if hop == Hop::WebSocket {
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        upgraded(headers);
     }
 }
 
-/// Strips a response head. `Trailer` stays: trailers pass, and hyper sends only those that it announces.
-pub fn strip_response(headers: &mut HeaderMap, hop: Hop) {
-    let mut gone = named_by_connection(headers);
-    for name in headers.keys() {
-        if hop_by_hop(name) && name != TRAILER {
-            gone.push(name.clone());
-        }
-    }
-    for name in gone {
-        headers.remove(name);
-    }
-    if hop == Hop::WebSocket {
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    }
-}
-
-/// The fields that `Connection` names, but for those without which the message would be another
-/// (a client may not have `Host` or `Content-Length` removed).
-fn named_by_connection(headers: &HeaderMap) -> Names {
-    let mut names = Names::new();
-    if !headers.contains_key(CONNECTION) {
-        return names;
-    }
-    for value in headers.get_all(CONNECTION) {
-        for token in value.as_bytes().split(|byte| *byte == b',') {
-            let token = token.trim_ascii();
-            if let Ok(name) = HeaderName::from_bytes(token)
-                && !KEPT.contains(&name.as_str())
-            {
-                names.push(name);
-            }
-        }
-    }
-    names
-}
-
-fn hop_by_hop(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            // httpoxy: no such field exists, and CGI applications would take it for their proxy's address.
-            | "proxy"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-            | "http2-settings"
-    )
+/// Makes the head of a 101 a WebSocket's.
+pub fn upgraded(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
 }
 
 /// Forwarding, identity and override headers: ours to set, never a client's.
@@ -190,17 +142,6 @@ pub fn expects_continue(headers: &HeaderMap) -> bool {
         .get(EXPECT)
         .is_some_and(|value| has_token(value, b"100-continue"))
 }
-
-/// Fields that `Connection` cannot take away.
-const KEPT: &[&str] = &[
-    "host",
-    "content-length",
-    "content-type",
-    "authorization",
-    "cookie",
-    "close",
-    "x-request-id",
-];
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderValue, Method, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
 use crate::snapshot::Limits;
 use crate::value::failure::Failure;
@@ -26,6 +26,8 @@ pub struct Intake<'r> {
     pub host: Cow<'r, str>,
     /// Whether it asks for a WebSocket.
     pub websocket: bool,
+    /// How long the body says it is, in bytes.
+    pub length: Option<u64>,
 }
 
 /// Reads a head.
@@ -43,8 +45,9 @@ pub fn read<'r>(parts: &'r Parts, limits: &Limits) -> Result<Intake<'r>, Failure
     if parts.version == Version::HTTP_2 {
         fields(parts, limits)?;
     }
-    framing(parts)?;
-    let (authority, host) = host_of(parts)?;
+    let fields = Fields::gather(&parts.headers);
+    fields.framing(parts.version)?;
+    let (authority, host) = host_of(parts, &fields.hosts)?;
     let raw = target_of(&parts.uri, &parts.method)?;
     if raw.len() > limits.target_length {
         return Err(Failure::TargetTooLong);
@@ -54,8 +57,80 @@ pub fn read<'r>(parts: &'r Parts, limits: &Limits) -> Result<Intake<'r>, Failure
         target,
         authority,
         host,
-        websocket: websocket(parts),
+        websocket: websocket(parts, &fields),
+        length: fields.lengths.length(),
     })
+}
+
+/// The fields that say what a request is, gathered in one pass: a look-up for each costs more than the look at every name.
+#[derive(Default)]
+struct Fields<'r> {
+    hosts: Found<'r>,
+    lengths: Found<'r>,
+    codings: Found<'r>,
+    upgrades: Found<'r>,
+    /// A name that applications may fold to one that frames.
+    look_alike: bool,
+}
+
+/// The first field of a name, and whether there are more.
+#[derive(Default)]
+struct Found<'r> {
+    first: Option<&'r HeaderValue>,
+    repeated: bool,
+}
+
+impl<'r> Found<'r> {
+    fn add(&mut self, value: &'r HeaderValue) {
+        self.repeated = self.first.is_some();
+        self.first.get_or_insert(value);
+    }
+
+    fn length(&self) -> Option<u64> {
+        self.first?.to_str().ok()?.parse().ok()
+    }
+}
+
+impl<'r> Fields<'r> {
+    fn gather(headers: &'r HeaderMap) -> Self {
+        let mut fields = Self::default();
+        for (name, value) in headers {
+            if *name == HOST {
+                fields.hosts.add(value);
+            } else if *name == CONTENT_LENGTH {
+                fields.lengths.add(value);
+            } else if *name == TRANSFER_ENCODING {
+                fields.codings.add(value);
+            } else if *name == UPGRADE {
+                fields.upgrades.add(value);
+            } else if folds_to_framing(name.as_str()) {
+                fields.look_alike = true;
+            }
+        }
+        fields
+    }
+
+    /// Framing that two parsers may read differently. hyper refuses most of it before us; what it tolerates is refused here.
+    fn framing(&self, version: Version) -> Result<(), Failure> {
+        if let Some(coding) = self.codings.first {
+            if self.codings.repeated || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                return Err(Failure::Malformed("transfer-encoding"));
+            }
+            if self.lengths.first.is_some() || version < Version::HTTP_11 {
+                return Err(Failure::Malformed("framing"));
+            }
+        }
+        if let Some(length) = self.lengths.first {
+            let digits = !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit);
+            if !digits || self.lengths.repeated {
+                return Err(Failure::Malformed("content-length"));
+            }
+        }
+        if self.look_alike {
+            return Err(Failure::Malformed("look-alike"));
+        }
+        Ok(())
+    }
 }
 
 /// Gives an absolute form without a path its `/` (RFC 9112 §3.2.1): `http://app.test?q` is judged and forwarded as `/?q`.
@@ -89,10 +164,12 @@ fn target_of<'u>(uri: &'u Uri, method: &Method) -> Result<&'u str, Failure> {
 }
 
 /// Exactly one host, wherever it stands (RFC 9112 §3.2).
-fn host_of(parts: &Parts) -> Result<(Option<HeaderValue>, Cow<'_, str>), Failure> {
-    let mut fields = parts.headers.get_all(HOST).iter();
-    let field = fields.next();
-    if fields.next().is_some() {
+fn host_of<'r>(
+    parts: &'r Parts,
+    fields: &Found<'r>,
+) -> Result<(Option<HeaderValue>, Cow<'r, str>), Failure> {
+    let field = fields.first;
+    if fields.repeated {
         return Err(Failure::Malformed("two-hosts"));
     }
     let named = field
@@ -169,33 +246,6 @@ fn fields(parts: &Parts, limits: &Limits) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Framing that two parsers may read differently. hyper refuses most of it before us; what it tolerates is refused here.
-fn framing(parts: &Parts) -> Result<(), Failure> {
-    let coded = parts.headers.get(TRANSFER_ENCODING);
-    if let Some(coding) = coded {
-        let single = parts.headers.get_all(TRANSFER_ENCODING).iter().count() == 1;
-        if !single || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-            return Err(Failure::Malformed("transfer-encoding"));
-        }
-        if parts.headers.contains_key(CONTENT_LENGTH) || parts.version < Version::HTTP_11 {
-            return Err(Failure::Malformed("framing"));
-        }
-    }
-    let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
-    if let Some(length) = lengths.next() {
-        let digits = !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit);
-        if !digits || lengths.next().is_some() {
-            return Err(Failure::Malformed("content-length"));
-        }
-    }
-    for (name, _) in &parts.headers {
-        if folds_to_framing(name.as_str()) {
-            return Err(Failure::Malformed("look-alike"));
-        }
-    }
-    Ok(())
-}
-
 /// `content_length`, `transfer.encoding` and the like: an application that folds them would see another frame.
 fn folds_to_framing(name: &str) -> bool {
     let bytes = name.as_bytes();
@@ -214,21 +264,22 @@ fn folds(name: &[u8], plain: &[u8]) -> bool {
 
 /// RFC 6455 §4.1: a GET of HTTP/1.1 or later without a body, and `Upgrade: websocket` named by `Connection`. A body could not
 /// be told from the tunnel's first bytes.
-fn websocket(parts: &Parts) -> bool {
-    let headers = &parts.headers;
-    let asks = headers
-        .get(UPGRADE)
+fn websocket(parts: &Parts, fields: &Fields<'_>) -> bool {
+    let asks = fields
+        .upgrades
+        .first
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    let bodiless = !headers.contains_key(TRANSFER_ENCODING)
-        && headers
-            .get(CONTENT_LENGTH)
-            .is_none_or(|length| length == "0");
+    if !asks {
+        return false;
+    }
+    let bodiless =
+        fields.codings.first.is_none() && fields.lengths.first.is_none_or(|length| length == "0");
     let fits = parts.method == Method::GET && parts.version >= Version::HTTP_11 && bodiless;
-    asks && fits
-        && headers
-            .get_all(CONNECTION)
-            .iter()
-            .any(|value| has_token(value, b"upgrade"))
+    fits && parts
+        .headers
+        .get_all(CONNECTION)
+        .iter()
+        .any(|value| has_token(value, b"upgrade"))
 }
 
 /// Whether a comma-separated field value has the token, in any case.

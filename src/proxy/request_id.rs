@@ -24,10 +24,12 @@ impl Ids {
     #[must_use]
     pub fn of(headers: &HeaderMap, trusted: bool) -> Self {
         let id = uuid::Uuid::now_v7();
-        let told = headers
-            .get(X_REQUEST_ID)
-            .filter(|value| trusted && sane(value));
-        let trace = headers.get(TRACEPARENT).and_then(trace_of);
+        let told = trusted.then(|| headers.get(X_REQUEST_ID)).flatten();
+        let told = told.filter(|value| sane(value));
+        // Of few fields, and rarely there: looking at each name costs less than hashing one.
+        let mut fields = headers.iter();
+        let trace = fields.find(|(name, _)| **name == TRACEPARENT);
+        let trace = trace.and_then(|(_, value)| trace_of(value));
         // One buffer for both values: `traceparent` holds the id in its plain form.
         let mut text = [0_u8; TEXT_BYTES];
         let (plain, dressed) = text.split_at_mut(ID_BYTES);

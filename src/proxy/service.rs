@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
-    SET_COOKIE, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING,
+    CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, SET_COOKIE,
+    STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING,
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -158,12 +158,14 @@ impl Gate {
     /// Step 1.
     fn open(self: &Rc<Self>, connection: &Rc<Connection>, request: Request<Incoming>) -> Opened {
         let lease = self.lease();
-        connection.clock.enter(Phase::Judge, JUDGE_PATIENCE);
+        let now = Instant::now();
+        connection.clock.enter_at(Phase::Judge, now, JUDGE_PATIENCE);
         let (mut parts, incoming) = request.into_parts();
         intake::complete(&mut parts.uri);
         let trusted = lease.trust.trusts(connection.peer_address);
         let ids = Ids::of(&parts.headers, trusted);
-        let mut exchange = Exchange::open(self, connection, &lease, &parts, ids.request_id.clone());
+        let id = ids.request_id.clone();
+        let mut exchange = Exchange::open(self, connection, &lease, &parts, id, now);
         exchange.record.trace_id = Some(ids.trace_id);
         Opened {
             parts,
@@ -182,9 +184,10 @@ impl Gate {
         } = opened;
         let lease = exchange.lease.clone();
         let connection = &Rc::clone(exchange.connection());
-        let started = Instant::now();
         let outcome = self.decide(connection, &lease, &parts, &mut exchange).await;
-        exchange.record.policy_duration = Some(started.elapsed());
+        let now = Instant::now();
+        let spent = now.saturating_duration_since(exchange.record.clock);
+        exchange.record.policy_duration = Some(spent);
         let passed = match outcome {
             Ok(Step::Pass(passed)) => passed,
             Ok(Step::Answer(mut response)) => {
@@ -202,7 +205,8 @@ impl Gate {
                 return Ok(self.finish(exchange, response));
             }
         };
-        self.forward(*passed, parts, incoming, &ids, exchange).await
+        self.forward(*passed, parts, incoming, &ids, exchange, now)
+            .await
     }
 
     /// Steps 2 to 7 but for the upstream.
@@ -222,6 +226,7 @@ impl Gate {
             authority,
             host,
             websocket,
+            length,
         } = intake::read(parts, &snapshot.server.limits)?;
         let derived = snapshot
             .trust
@@ -384,6 +389,7 @@ impl Gate {
                 }
             },
             websocket,
+            length,
             forwarding: Forwarding {
                 client,
                 scheme,
@@ -399,7 +405,7 @@ impl Gate {
         Ok(Step::Pass(Box::new(passed)))
     }
 
-    /// Sends an allowed request upstream and streams the answer.
+    /// Sends a request that was allowed at this moment upstream and streams the answer.
     async fn forward(
         &self,
         passed: Passed,
@@ -407,6 +413,7 @@ impl Gate {
         mut incoming: Incoming,
         ids: &Ids,
         mut exchange: Box<Exchange>,
+        now: Instant,
     ) -> Result<Response<GateBody>, Stop> {
         let lease = exchange.lease.clone();
         let connection = Rc::clone(exchange.connection());
@@ -418,7 +425,8 @@ impl Gate {
             let response = fail(Failure::Internal, &lease, None, &parts, &mut exchange);
             return Ok(self.finish(exchange, response));
         };
-        if declared_length(&parts.headers).is_some_and(|length| length > route.body_size) {
+        let length = passed.length;
+        if length.is_some_and(|length| length > route.body_size) {
             let response = fail(
                 Failure::BodyTooLarge,
                 &lease,
@@ -436,15 +444,14 @@ impl Gate {
                 .response_timeout
                 .unwrap_or(passed.upstream.response_timeout),
         };
-        // What the denial of a failure needs of the request head, which goes upstream by value.
-        let asking = Asking::of(&parts);
-        let length = declared_length(&parts.headers);
+        // What the answer to a failure needs of the head as the client sent it.
+        let received = (!route.request_headers.is_empty()).then(|| Asking::of(&parts));
         let (clock, limits) = (&connection.clock, &lease.server.limits);
         if length == Some(0)
             && !incoming.is_end_stream()
             && let Err(failure) = nothing_more(&mut incoming, clock, limits.body_timeout).await
         {
-            let response = asking.fail(failure, &lease, Some((site, route)), &mut exchange);
+            let response = fail(failure, &lease, Some((site, route)), &parts, &mut exchange);
             return Ok(self.finish(exchange, response));
         }
         let body = if incoming.is_end_stream() || length == Some(0) {
@@ -478,6 +485,7 @@ impl Gate {
             &lease.stripped,
         );
         if let Err(failure) = edited {
+            let asking = received.unwrap_or_else(|| Asking::of(&parts));
             let response = asking.fail(failure, &lease, Some((site, route)), &mut exchange);
             return Ok(self.finish(exchange, response));
         }
@@ -489,19 +497,20 @@ impl Gate {
             parts.headers.insert(TRANSFER_ENCODING, chunked);
         }
         parts.version = Version::HTTP_11;
-        let request = Request::from_parts(parts, body);
+        let asking = || received.unwrap_or_else(|| Asking::of(&parts));
 
         let pool = self.pools.of(&passed.upstream);
         let terms = Terms {
             patience,
             caller: connection.caller(passed.forwarding.client),
+            began: now,
         };
         let mut trace = Trace::default();
         let tally = Rc::clone(&exchange.tally);
         let outcome = if passed.websocket {
             let sent = upstream::upgrade(
                 passed.permit,
-                request,
+                (&parts, body),
                 &pool,
                 &terms,
                 &connection.clock,
@@ -512,7 +521,7 @@ impl Gate {
         } else {
             let sent = upstream::forward(
                 passed.permit,
-                request,
+                (&parts, body),
                 &pool,
                 &terms,
                 &connection.clock,
@@ -527,7 +536,7 @@ impl Gate {
             Ok(answer) => answer,
             Err(failure) => {
                 let failure = tally.failure.get().unwrap_or(failure);
-                let response = asking.fail(failure, &lease, Some((site, route)), &mut exchange);
+                let response = asking().fail(failure, &lease, Some((site, route)), &mut exchange);
                 return Ok(self.finish(exchange, response));
             }
         };
@@ -544,7 +553,7 @@ impl Gate {
             .code
             .and_then(|code| sticky_cookie(&passed.upstream, &code, passed.forwarding.scheme));
         if let (StatusCode::SWITCHING_PROTOCOLS, Some(upgraded)) = (head.status, upgraded) {
-            headers::strip_response(&mut head.headers, Hop::WebSocket);
+            headers::upgraded(&mut head.headers);
             if let Some(sticky) = sticky {
                 head.headers.append(SET_COOKIE, sticky);
             }
@@ -561,7 +570,7 @@ impl Gate {
         }
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             // Nobody asked for another protocol: an answer that we could not relay (RFC 9110 §15.2.2).
-            let response = asking.fail(
+            let response = asking().fail(
                 Failure::UpstreamMalformed,
                 &lease,
                 Some((site, route)),
@@ -569,15 +578,14 @@ impl Gate {
             );
             return Ok(self.finish(exchange, response));
         }
-        let intercepted = site.intercept.as_ref();
-        if intercepted.is_some_and(|rule| {
-            respond::intercepts(rule, head.status, &head.headers, &asking.headers, site.api)
-        }) {
-            let response =
-                asking.intercept(head.status, &head.headers, &lease, site, route, &exchange);
-            return Ok(self.finish(exchange, response));
+        if let Some(rule) = &site.intercept {
+            let asking = asking();
+            if respond::intercepts(rule, head.status, &head.headers, &asking.headers, site.api) {
+                let response =
+                    asking.intercept(head.status, &head.headers, &lease, site, route, &exchange);
+                return Ok(self.finish(exchange, response));
+            }
         }
-        headers::strip_response(&mut head.headers, Hop::Ends);
         head.version = Version::HTTP_11;
         if let Some(sticky) = sticky {
             head.headers.append(SET_COOKIE, sticky);
@@ -605,7 +613,8 @@ impl Gate {
         } else {
             limits.idle_timeout.max(patience.response)
         };
-        connection.clock.enter(Phase::Stream, patience);
+        let answered = trace.answered.unwrap_or_else(Instant::now);
+        connection.clock.enter_at(Phase::Stream, answered, patience);
         Ok(Response::from_parts(
             head,
             GateBody::upstream(body, exchange, patience),
@@ -652,6 +661,8 @@ pub(super) struct Passed {
     place: Place,
     pub(super) upstream: Arc<Upstream>,
     websocket: bool,
+    /// How long its body says it is, in bytes.
+    length: Option<u64>,
     pub(super) forwarding: Forwarding,
     pub(super) identity: Vec<(HeaderName, HeaderValue)>,
     /// What edits of the request say with words of it.
@@ -754,10 +765,6 @@ async fn nothing_more(
             Err(_expired) => return Err(Failure::BodyTimeout),
         }
     }
-}
-
-fn declared_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn event_stream(headers: &HeaderMap) -> bool {

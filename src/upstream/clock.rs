@@ -39,7 +39,6 @@ pub struct Clock {
     idle_until: Cell<Instant>,
     expired: Cell<bool>,
     waker: RefCell<Option<Waker>>,
-    requests: Cell<u64>,
     uploading: Cell<bool>,
     leaving: Cell<bool>,
 }
@@ -54,7 +53,6 @@ impl Clock {
             idle_until: Cell::new(Instant::now() + head),
             expired: Cell::new(false),
             waker: RefCell::new(None),
-            requests: Cell::new(0),
             uploading: Cell::new(false),
             leaving: Cell::new(false),
         }
@@ -62,9 +60,6 @@ impl Clock {
 
     /// Enters a phase that may last so long from now on.
     pub fn enter(&self, phase: Phase, patience: Duration) {
-        if phase == Phase::Judge {
-            self.requests.set(self.requests.get() + 1);
-        }
         self.enter_at(phase, Instant::now(), patience);
     }
 
@@ -127,12 +122,6 @@ impl Clock {
     #[must_use]
     pub const fn deadline(&self) -> Instant {
         self.deadline.get()
-    }
-
-    /// How many requests have been read.
-    #[must_use]
-    pub const fn requests(&self) -> u64 {
-        self.requests.get()
     }
 
     /// Marks the phase as over time: whoever waits through [`Clock::within`] gets [`Expired`] when polled next.

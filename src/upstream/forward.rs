@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{Method, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
@@ -34,6 +35,7 @@ use super::sticky;
 use crate::policy::Permit;
 use crate::snapshot::Codec;
 use crate::value::failure::Failure;
+use crate::value::hop;
 
 /// The bounds of one request's waits.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +64,8 @@ pub struct Terms {
     pub patience: Patience,
     /// Who sent it.
     pub caller: Caller,
+    /// When it was ready to be sent.
+    pub began: Instant,
 }
 
 /// What happened on the way, for the access record.
@@ -75,17 +79,20 @@ pub struct Trace {
     pub connect: Duration,
     /// Time from the request to the response head.
     pub response: Option<Duration>,
+    /// When the response head was there, where that is known.
+    pub answered: Option<Instant>,
     /// Tries after the first.
     pub retries: u32,
 }
 
-/// Forwards a request to an upstream and answers the response's head with its body still streaming.
+/// Forwards a request to an upstream and answers the response's head with its body still streaming. The head holds what is
+/// meant for the client: fields of the connection are gone.
 ///
 /// # Errors
 /// A [`Failure`]: connecting, the client's body, or the upstream's answer went wrong or took too long.
 pub async fn forward(
     permit: Permit,
-    request: Request<RequestBody>,
+    (head, body): (&Parts, RequestBody),
     pool: &Pool,
     terms: &Terms,
     clock: &Clock,
@@ -96,21 +103,27 @@ pub async fn forward(
     drop(permit);
     match pool.upstream.codec {
         Codec::Lean => {
-            let answered = lean(request, pool, terms, clock, trace).await?;
+            let answered = lean(head, body, pool, terms, clock, trace).await?;
             Ok(answered.map(UpstreamBody::Lean))
         }
         Codec::Http2 => {
+            let request = Request::from_parts(head.clone(), body);
             let answering = http2::forward(request, pool, terms, clock, tally, trace);
-            let answered = Box::pin(answering).await?;
-            Ok(answered.map(|body| UpstreamBody::Library(Box::new(body))))
+            Ok(relayed(Box::pin(answering).await?))
         }
         Codec::Hyper => {
             // Boxed: its state would make every request's future larger.
+            let request = Request::from_parts(head.clone(), body);
             let answering = library::forward(request, pool, terms, clock, tally, trace);
-            let answered = Box::pin(answering).await?;
-            Ok(answered.map(|body| UpstreamBody::Library(Box::new(body))))
+            Ok(relayed(Box::pin(answering).await?))
         }
     }
+}
+
+/// An answer that a library read, as it goes on to the client.
+fn relayed(mut response: Response<LibraryBody>) -> Response<UpstreamBody> {
+    hop::strip_response(response.headers_mut());
+    response.map(|body| UpstreamBody::Library(Box::new(body)))
 }
 
 /// Sends an upgrade request on a connection of its own. The upgraded stream, once the upstream has said 101, comes through
@@ -120,7 +133,7 @@ pub async fn forward(
 /// As [`forward`].
 pub async fn upgrade(
     permit: Permit,
-    request: Request<RequestBody>,
+    (head, body): (&Parts, RequestBody),
     pool: &Pool,
     terms: &Terms,
     clock: &Clock,
@@ -131,10 +144,10 @@ pub async fn upgrade(
         tracing::warn!(upstream = %pool.upstream.name, "WebSockets are forwarded over HTTP/1.1 only");
         return Err(Failure::UpstreamMalformed);
     }
+    let request = Request::from_parts(head.clone(), body);
     let answering = library::upgrade(request, pool, terms, clock, trace);
     let (response, upgraded) = Box::pin(answering).await?;
-    let response = response.map(|body| UpstreamBody::Library(Box::new(body)));
-    Ok((response, upgraded))
+    Ok((relayed(response), upgraded))
 }
 
 /// An upgraded connection to the upstream, with what was read beyond the 101.
@@ -157,18 +170,17 @@ pub struct Upgrading {
 
 /// Forwards with our own client.
 pub(super) async fn lean(
-    request: Request<RequestBody>,
+    head: &Parts,
+    body: RequestBody,
     pool: &Pool,
     terms: &Terms,
     clock: &Clock,
     trace: &mut Trace,
 ) -> Result<Response<LeanBody>, Failure> {
-    let repeatable = repeatable(&request);
-    let (head, body) = request.into_parts();
+    let repeatable = repeatable(&head.method, &body);
     let framing = h1::request::Framing::of(&head.method, &body);
-    let method = head.method.clone();
     let wish = sticky::wish(&pool.upstream.balance, &head.headers, &terms.caller);
-    let mut head = Some(head);
+    let mut unwritten = Some(head);
     let mut upload = Upload::new(body, framing);
     // A connection that died under an unanswered request: the head is in its buffer still.
     let mut dead: Option<Box<Wire>> = None;
@@ -193,17 +205,25 @@ pub(super) async fn lean(
             wire.inherit(*dead);
             upload.restart();
         }
-        if let Some(head) = head.take() {
-            h1::request::write(wire.begin(), &head, framing);
+        if let Some(head) = unwritten.take() {
+            h1::request::write(wire.begin(), head, framing);
         }
-        let sent = Instant::now();
+        // Nothing has been waited for where the first connection was at hand.
+        let straight = reused && clock.phase() == Phase::Judge;
+        let sent = if straight {
+            terms.began
+        } else {
+            Instant::now()
+        };
         clock.enter_at(Phase::Await, sent, terms.patience.response);
         let lost = match clock
-            .within(exchange(&mut wire, &mut upload, &method))
+            .within(exchange(&mut wire, &mut upload, &head.method))
             .await
         {
             Ok(Ok(head)) => {
-                trace.response = Some(sent.elapsed());
+                let answered = Instant::now();
+                trace.answered = Some(answered);
+                trace.response = Some(answered.saturating_duration_since(sent));
                 trace.endpoint = Some(Arc::clone(&seat.member.endpoint.label));
                 trace.code = pool.code_for(&seat.member, &wish);
                 pool.succeeded(&seat.member);
@@ -338,8 +358,7 @@ pub(super) fn late(clock: &Clock) -> Failure {
 }
 
 /// Methods that may be sent twice (RFC 9110 §9.2.2), where nothing of a body is lost by it.
-pub(super) fn repeatable(request: &Request<RequestBody>) -> bool {
-    let method = request.method();
+pub(super) fn repeatable(method: &Method, body: &RequestBody) -> bool {
     let idempotent = [
         Method::GET,
         Method::HEAD,
@@ -347,7 +366,7 @@ pub(super) fn repeatable(request: &Request<RequestBody>) -> bool {
         Method::PUT,
         Method::DELETE,
     ];
-    idempotent.contains(method) && matches!(request.body(), RequestBody::Empty)
+    idempotent.contains(method) && matches!(body, RequestBody::Empty)
 }
 
 /// The response body; at its end the connection goes back to the pool, and when dropped before it, the connection is closed.

@@ -98,7 +98,7 @@ pub(super) async fn forward(
         let mut sender = conn.sender.clone();
         let conn = InUse::begin(conn);
         clock.enter(Phase::Await, terms.patience.response);
-        let spare = repeatable(&request).then(|| copy(&request));
+        let spare = repeatable(request.method(), request.body()).then(|| copy(&request));
         *request.version_mut() = Version::HTTP_2;
         let sent = Instant::now();
         match clock.within(sender.try_send_request(request)).await {

@@ -84,7 +84,7 @@ pub(super) async fn forward(
             held = Some(seat);
             continue;
         }
-        let spare = repeatable(&request).then(|| copy(&request));
+        let spare = repeatable(request.method(), request.body()).then(|| copy(&request));
         let sent = Instant::now();
         match clock.within(conn.sender.try_send_request(request)).await {
             Ok(Ok(response)) => {

@@ -7,6 +7,7 @@ pub mod country;
 pub mod device;
 pub mod duration;
 pub mod failure;
+pub mod hop;
 pub mod host;
 pub mod path;
 pub mod principal;

@@ -32,13 +32,13 @@ impl Addresses {
         out: &mut Vec<u8>,
         address: IpAddr,
         privacy: Privacy,
-        now: Timestamp,
+        now: impl FnOnce() -> Timestamp,
     ) {
         let address = address.to_canonical();
         match privacy {
             Privacy::None => plain(out, address),
             Privacy::Mask => plain(out, mask(address)),
-            Privacy::HashDaily => self.hash(out, address, now),
+            Privacy::HashDaily => self.hash(out, address, now()),
         }
     }
 

@@ -49,9 +49,9 @@ fn write(
     match variable {
         Variable::RemoteAddr => {
             let client = record.client.unwrap_or(peer);
-            formatter.addresses.write(out, client, log.privacy, now);
+            formatter.addresses.write(out, client, log.privacy, || now);
         }
-        Variable::PeerAddr => formatter.addresses.write(out, peer, log.privacy, now),
+        Variable::PeerAddr => formatter.addresses.write(out, peer, log.privacy, || now),
         Variable::RemotePort => number(out, record.peer.port()),
         Variable::RemoteUser => {
             if let Some(principal) = &record.principal {

@@ -4,10 +4,10 @@
 //! types hold neither line breaks in values nor spaces in a target, so nothing here needs escaping.
 
 use bytes::Bytes;
+use http::Method;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method};
 use http_body::Body;
 
 /// How a request body ends.
@@ -44,11 +44,8 @@ pub fn write(out: &mut Vec<u8>, head: &Parts, framing: Framing) {
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
     // RFC 9112 §3.2: a request without a host says so.
-    let host = head
-        .headers
-        .get(HOST)
-        .map_or(&b""[..], HeaderValue::as_bytes);
-    out.extend_from_slice(host);
+    let host = head.headers.iter().find(|(name, _)| **name == HOST);
+    out.extend_from_slice(host.map_or(&b""[..], |(_, value)| value.as_bytes()));
     out.extend_from_slice(b"\r\n");
     for (name, value) in &head.headers {
         if *name == HOST

@@ -6,19 +6,19 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use httparse::{ParserConfig, Status};
 use smallvec::SmallVec;
 
 use super::{FIELDS_MAX, HEAD_MAX, Malformed};
+use crate::value::hop;
 
 /// A response head.
 #[derive(Debug)]
 pub struct Head {
     /// The status.
     pub status: StatusCode,
-    /// The fields, as they came.
+    /// The fields, as they came, without those of the connection (RFC 9110 §7.6.1).
     pub headers: HeaderMap,
     /// How the body ends.
     pub framing: Framing,
@@ -92,9 +92,13 @@ pub fn take(read: &mut BytesMut, method: &Method) -> Result<Option<Head>, Malfor
     let mut headers = HeaderMap::with_capacity(places.len() + FIELDS_ADDED);
     for place in places {
         let (name, value) = place.field(&bytes)?;
-        reading.see(&name, &value)?;
-        let kept = headers.try_append(name, value);
-        kept.ok().ok_or(Malformed::Field)?;
+        if reading.see(&name, &value)? == Reach::Client {
+            let kept = headers.try_append(name, value);
+            kept.ok().ok_or(Malformed::Field)?;
+        }
+    }
+    for name in std::mem::take(&mut reading.named) {
+        headers.remove(name);
     }
     let (framing, keep) = reading.conclude(status, method, old)?;
     Ok(Some(Head {
@@ -147,30 +151,52 @@ struct Reading {
     chunked: bool,
     close: bool,
     keep_alive: bool,
+    /// What `Connection` names.
+    named: hop::Names,
+}
+
+/// How far a field goes.
+#[derive(PartialEq, Eq)]
+enum Reach {
+    /// To the client.
+    Client,
+    /// It ends here.
+    Hop,
 }
 
 impl Reading {
-    fn see(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Malformed> {
+    fn see(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<Reach, Malformed> {
         let value = value.as_bytes();
-        if *name == CONTENT_LENGTH {
-            let length = number(value).ok_or(Malformed::ContentLength)?;
-            // RFC 9112 §6.3 rule 5 would allow equal repeats; nobody honest sends them.
-            if self.length.replace(length).is_some() {
-                return Err(Malformed::ContentLength);
+        match name.as_str() {
+            "content-length" => {
+                let length = number(value).ok_or(Malformed::ContentLength)?;
+                // RFC 9112 §6.3 rule 5 would allow equal repeats; nobody honest sends them.
+                if self.length.replace(length).is_some() {
+                    return Err(Malformed::ContentLength);
+                }
+                Ok(Reach::Client)
             }
-        } else if *name == TRANSFER_ENCODING {
-            if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                return Err(Malformed::TransferEncoding);
+            "transfer-encoding" => {
+                if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(Malformed::TransferEncoding);
+                }
+                self.chunked = true;
+                Ok(Reach::Hop)
             }
-            self.chunked = true;
-        } else if *name == CONNECTION {
-            for token in value.split(|byte| *byte == b',') {
-                let token = token.trim_ascii();
-                self.close |= token.eq_ignore_ascii_case(b"close");
-                self.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
+            "connection" => {
+                for token in value.split(|byte| *byte == b',') {
+                    let token = token.trim_ascii();
+                    self.close |= token.eq_ignore_ascii_case(b"close");
+                    self.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
+                }
+                hop::named(value, &mut self.named);
+                Ok(Reach::Hop)
             }
+            // Trailers pass, and hyper sends only those that are announced.
+            "trailer" => Ok(Reach::Client),
+            other if hop::by_hop(other) => Ok(Reach::Hop),
+            _ => Ok(Reach::Client),
         }
-        Ok(())
     }
 
     /// RFC 9112 §6.3, in its order.

@@ -28,10 +28,13 @@ const CALLER: Caller = Caller {
     target: std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0),
 };
 
-const TERMS: Terms = Terms {
-    patience: PATIENCE,
-    caller: CALLER,
-};
+fn terms() -> Terms {
+    Terms {
+        patience: PATIENCE,
+        caller: CALLER,
+        began: Instant::now(),
+    }
+}
 
 /// A pool in front of a socket of ours.
 async fn behind_a_socket() -> (Rc<Pool>, TcpListener) {
@@ -46,7 +49,8 @@ async fn forward(
     trace: &mut Trace,
 ) -> Result<http::Response<LeanBody>, Failure> {
     let clock = Rc::new(Clock::new(Duration::from_secs(20)));
-    lean(request, pool, &TERMS, &clock, trace).await
+    let (head, body) = request.into_parts();
+    lean(&head, body, pool, &terms(), &clock, trace).await
 }
 
 /// Forwards and reads the whole answer.
@@ -485,7 +489,8 @@ fn lateness_is_told_by_whose_turn_it_was() {
                 stream
             });
             let mut trace = Trace::default();
-            let outcome = lean(get(), &pool, &TERMS, &clock, &mut trace).await;
+            let (head, body) = get().into_parts();
+            let outcome = lean(&head, body, &pool, &terms(), &clock, &mut trace).await;
             assert_eq!(outcome.unwrap_err(), want);
             assert!(!is_pooled(&pool), "an unanswered connection is closed");
             drop(origin.await);
