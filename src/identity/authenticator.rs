@@ -268,11 +268,21 @@ impl Authenticator {
             }
         }
         if let (Some(certificate), Some(source)) = (head.certificate, self.certificates) {
-            findings.extend(self.certificate(source, certificate, now));
+            let found = self.certificate(source, certificate, now);
+            let revoked = head
+                .revoked
+                .is_some_and(|check| check.certificate(certificate));
+            findings.extend(if revoked {
+                Some(Judged::by(source, Outcome::Invalid(AuthError::Revoked)))
+            } else {
+                found
+            });
         }
+        recall(head, &mut findings);
         for number in &self.beside {
             if let Some(found) = self.beside(*number, head, &mut findings).await {
                 findings.push(found);
+                recall(head, &mut findings);
             }
         }
         self.conclude(findings)
@@ -406,7 +416,12 @@ impl Authenticator {
         }
         let (source, keys) = key_source?;
         let outcome = match keys.verify(value, head.client, now) {
-            Ok(principal) => Outcome::Valid(principal),
+            Ok(principal) => match head.revoked {
+                Some(check) if keys.revoked(value, check, &principal.source) => {
+                    Outcome::Invalid(AuthError::Revoked)
+                }
+                Some(_) | None => Outcome::Valid(principal),
+            },
             Err(error) => Outcome::Invalid(error),
         };
         Some(Judged::by(source, outcome))
@@ -616,6 +631,18 @@ impl Judged {
 
     const fn unclaimed(error: AuthError) -> Self {
         Self::by(NOBODY, Outcome::Invalid(error))
+    }
+}
+
+/// Takes back what is revoked: behind every cache, so that it counts at once.
+fn recall(head: &Head<'_>, findings: &mut Findings) {
+    let Some(check) = head.revoked else { return };
+    for found in findings {
+        if let Outcome::Valid(principal) = &found.outcome
+            && check.principal(principal)
+        {
+            found.outcome = Outcome::Invalid(AuthError::Revoked);
+        }
     }
 }
 

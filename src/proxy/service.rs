@@ -244,6 +244,7 @@ impl Gate {
         let place = located.ok().ok_or(Failure::AmbiguousPath)?;
         exchange.seen.place = place;
         exchange.seen.websocket = websocket;
+        let check = snapshot.revocation.check(exchange.record.started);
         let case = Case {
             snapshot,
             connection,
@@ -257,6 +258,7 @@ impl Gate {
             headers: &parts.headers,
             websocket,
             now: exchange.record.started,
+            revoked: check.as_ref(),
         };
         let site = case.site();
         let route = route_of(snapshot, place);

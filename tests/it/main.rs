@@ -44,5 +44,6 @@ mod resilience;
 mod routing;
 mod shadow;
 mod tls;
+mod trust;
 mod upstreams;
 mod verbs;
