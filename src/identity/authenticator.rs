@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 use smallvec::SmallVec;
@@ -36,6 +36,8 @@ pub struct Authenticator {
     beside: Vec<usize>,
     /// Key sets that are fetched.
     remote: Vec<Arc<RemoteKeys>>,
+    /// Every field in which a credential may stand.
+    fields: Vec<HeaderName>,
     challenges: Vec<HeaderValue>,
     /// The same where a token was sent and is invalid.
     challenges_invalid: Vec<HeaderValue>,
@@ -127,7 +129,31 @@ impl Authenticator {
                 Kind::Header(_) | Kind::ForwardAuth(_) => Some(number),
                 Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_) => None,
             });
+        let mut fields: Vec<HeaderName> = Vec::new();
+        let looked_at = places.iter().map(|(place, _)| match place {
+            Place::Authorization => Some(AUTHORIZATION),
+            Place::Header(name) => Some(name.clone()),
+            Place::Cookie(_) => Some(COOKIE),
+            Place::Query(_) => None,
+        });
+        let shown = sources.iter().filter_map(|source| match &source.kind {
+            Kind::ForwardAuth(service) => Some(&service.headers_to),
+            Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_) | Kind::Header(_) => {
+                None
+            }
+        });
+        let own = sources.iter().flat_map(|source| source.fields());
+        for name in looked_at
+            .flatten()
+            .chain(shown.flatten().cloned())
+            .chain(own)
+        {
+            if !fields.contains(&name) {
+                fields.push(name);
+            }
+        }
         Self {
+            fields,
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             certificates: sources
                 .iter()
@@ -169,6 +195,12 @@ impl Authenticator {
         })
         .chain(self.sources.iter().flat_map(|source| source.fields()))
         .collect()
+    }
+
+    /// Every field in which a credential may stand, `Cookie` among them.
+    #[must_use]
+    pub fn fields(&self) -> &[HeaderName] {
+        &self.fields
     }
 
     /// The query parameters that carry keys: no log may show their values.

@@ -42,6 +42,10 @@ pub struct Clock {
     requests: Cell<u64>,
     uploading: Cell<bool>,
     leaving: Cell<bool>,
+    /// The number of the request that is to be judged again.
+    asked: Cell<u64>,
+    /// The number of a request, and the second at which its right ends.
+    ends: Cell<(u64, i64)>,
 }
 
 impl Clock {
@@ -57,6 +61,8 @@ impl Clock {
             requests: Cell::new(0),
             uploading: Cell::new(false),
             leaving: Cell::new(false),
+            asked: Cell::new(0),
+            ends: Cell::new((0, i64::MAX)),
         }
     }
 
@@ -133,6 +139,51 @@ impl Clock {
     #[must_use]
     pub const fn requests(&self) -> u64 {
         self.requests.get()
+    }
+
+    /// Notes at which second the right of the request under way ends.
+    pub fn ends_at(&self, second: i64) {
+        self.ends.set((self.requests.get(), second));
+    }
+
+    /// At which second the right of the request under way ends.
+    #[must_use]
+    pub const fn ends(&self) -> i64 {
+        let (request, second) = self.ends.get();
+        if request == self.requests.get() {
+            second
+        } else {
+            i64::MAX
+        }
+    }
+
+    /// Has the request under way judged again. Whether there may be one, whose task has been woken.
+    pub fn ask_again(&self) -> bool {
+        self.asked.set(self.requests.get());
+        let under_way = match self.phase.get() {
+            Phase::Head | Phase::Idle => false,
+            Phase::Judge
+            | Phase::Connect
+            | Phase::Upload
+            | Phase::Await
+            | Phase::Stream
+            | Phase::Tunnel => true,
+        };
+        if under_way {
+            self.wake();
+        }
+        under_way
+    }
+
+    /// Whether the request under way is to be judged again.
+    #[must_use]
+    pub const fn asked_again(&self) -> bool {
+        self.asked.get() == self.requests.get() && self.asked.get() > 0
+    }
+
+    /// It has been judged.
+    pub fn answered(&self) {
+        self.asked.set(0);
     }
 
     /// Marks the phase as over time: whoever waits through [`Clock::within`] gets [`Expired`] when polled next.
