@@ -10,6 +10,9 @@
 //! | `GET /explain/<request-id>` | 200 and an object: what the request was judged by; 404 where it is not kept any more |
 //! | `GET /maintenance` | 200 and an object: how each site stands |
 //! | `POST /maintenance/<site>/<on\|off\|auto>` | the same of one site, switched; 404 where there is no such site |
+//! | `GET /revocations` | 200 and an object: what is revoked, by the file and by the admin |
+//! | `POST /revoke?<what>=…&for=…` | 200 and an object: the credential no longer counts; 400 says what is missing |
+//! | `POST /unrevoke?<what>=…` | 200; it counts again; 404 where it was not revoked here |
 //! | `POST /reload` | 200 `{"generation":n}`, or 422 `{"report":[…],"text":"…"}` and nothing has changed |
 //! | `POST /drain?upstream=…&endpoint=…` | 200 and an object: the endpoint gets no new requests, `usable` others are left |
 //! | `POST /undrain?…` | 200; it gets requests again |
@@ -22,6 +25,7 @@
 //! - `guard`: who may ask for what.
 //! - [`shadow`]: what would have changed.
 //! - `maintenance`: closing and opening sites.
+//! - `revocation`: credentials that no longer count.
 //! - `page`: what `/metrics` says.
 //! - [`client`]: the other end.
 
@@ -30,6 +34,7 @@ pub mod doors;
 mod guard;
 mod maintenance;
 mod page;
+mod revocation;
 pub mod shadow;
 
 use std::convert::Infallible;
@@ -148,6 +153,15 @@ async fn route(
             let none =
                 || json!({ "candidate": null, "shadow_rules": 0, "changes": [], "left_off": 0 });
             say(StatusCode::OK, &summary.unwrap_or_else(none))
+        }
+        "/revocations" => say(StatusCode::OK, &revocation::list(&snapshot.revocation)),
+        "/revoke" | "/unrevoke" => {
+            let step = if path == "/revoke" {
+                revocation::Step::Add
+            } else {
+                revocation::Step::Undo
+            };
+            revocation::change(step, request.uri().query(), &snapshot.revocation).await
         }
         "/reload" => reload(view).await,
         "/drain" => drain(request.uri().query(), Drain::Out, view),
@@ -297,7 +311,10 @@ fn whole(status: StatusCode, kind: &'static str, body: String) -> Response<Full<
 }
 
 /// What is answered, and to which method.
-const ROUTES: [(&str, Method); 12] = [
+const ROUTES: [(&str, Method); 15] = [
+    ("/revocations", Method::GET),
+    ("/revoke", Method::POST),
+    ("/unrevoke", Method::POST),
     ("/shadow", Method::GET),
     (EXPLAIN, Method::GET),
     (MAINTENANCE, Method::POST),

@@ -40,6 +40,7 @@ pub(super) fn write(view: &View, snapshot: &Snapshot, now: Timestamp) -> String 
     databases(snapshot, now, &mut page);
     keys(snapshot, now, &mut page);
     devices(snapshot, now, &mut page);
+    revocations(snapshot, now, &mut page);
     certificates(snapshot, &mut page);
     limits(snapshot, &mut page);
     closed(snapshot, now, &mut page);
@@ -211,6 +212,39 @@ fn devices(snapshot: &Snapshot, now: Timestamp, page: &mut Page) {
             newest.len(),
         );
     }
+}
+
+fn revocations(snapshot: &Snapshot, now: Timestamp, page: &mut Page) {
+    let revocation = &snapshot.revocation;
+    let name = "portcullis_revocations";
+    page.family(name, Kind::Gauge, "Revocations in force.");
+    if let Some(file) = &revocation.file {
+        page.sample(name, &[("list", "file")], file.list.in_force(now));
+    }
+    let added = revocation.added.list().in_force(now);
+    page.sample(name, &[("list", "admin")], added);
+    if let Some(file) = &revocation.file {
+        page.single(
+            "portcullis_revocation_file_good",
+            Kind::Gauge,
+            "1 while the file could be read; 0 while the last good list is in force instead.",
+            u64::from(!file.kept),
+        );
+        if let Some(at) = file.at {
+            page.single(
+                "portcullis_revocation_file_age_seconds",
+                Kind::Gauge,
+                "Since the list of the file that is in force was written.",
+                (now.as_second() - at.as_second()).max(0),
+            );
+        }
+    }
+    page.single(
+        "portcullis_revoked_credentials_total",
+        Kind::Counter,
+        "Requests with a credential that is revoked, where that mattered.",
+        revocation.added.rejected(),
+    );
 }
 
 fn certificates(snapshot: &Snapshot, page: &mut Page) {

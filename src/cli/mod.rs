@@ -15,6 +15,7 @@ pub mod maintenance;
 mod reach;
 pub mod reload;
 pub mod replay;
+pub mod revoke;
 pub mod run;
 pub mod schema;
 pub mod status;
@@ -88,6 +89,8 @@ enum Verb {
     Drain(drain::DrainArgs),
     /// Close or open a site of a running instance
     Maintenance(maintenance::MaintenanceArgs),
+    /// Make credentials count no longer at a running instance, or list those that do not
+    Revoke(Box<revoke::RevokeArgs>),
     /// Exit with 0 while a running instance serves, else with 1
     Healthcheck(status::AdminArgs),
     /// Hash a password or make an API key
@@ -128,6 +131,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Verb::Reload(args) => reload::run(&args),
         Verb::Drain(args) => drain::run(&args),
         Verb::Maintenance(args) => maintenance::run(&args),
+        Verb::Revoke(args) => revoke::run(&args),
         Verb::Healthcheck(args) => healthcheck::run(&args),
         Verb::HashPassword(args) => hash_password::run(&args),
         Verb::Audit(_) => later::run("audit"),

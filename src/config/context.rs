@@ -51,6 +51,10 @@ pub struct Memory {
     pub databases: super::compile::geoip::Opened,
     /// What has been counted for limits.
     pub counts: crate::snapshot::limit::Counts,
+    /// The last good revocations of a file.
+    pub revocations: std::collections::BTreeMap<PathBuf, crate::identity::revocation::ListFile>,
+    /// What was revoked while running.
+    pub revoked: Arc<crate::identity::revocation::Added>,
     /// By site: whether an operator closed it while running.
     pub switches: std::collections::BTreeMap<Arc<str>, Arc<crate::snapshot::maintenance::Switch>>,
 }

@@ -157,6 +157,7 @@ const COVERED_ELSEWHERE: &[(&str, &str)] = &[
     ("expired-certificate", "src/config/compile/tls/tests.rs"),
     ("key-mismatch", "src/config/compile/tls/tests.rs"),
     ("list-kept", "src/config/compile/policy_tests.rs"),
+    ("revocations-kept", "src/config/compile/revocation.rs"),
     ("old-database", "src/config/compile/geoip.rs"),
     ("old-devices", "src/config/compile/devices.rs"),
     ("old-provider-snapshot", "src/config/compile/client.rs"),

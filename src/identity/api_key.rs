@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::error::AuthError;
+use super::revocation::Check;
 use crate::value::principal::Principal;
 
 /// An `api_key` source.
@@ -75,6 +76,13 @@ impl ApiKeys {
             return Err(AuthError::WrongNetwork);
         }
         Ok(Arc::clone(&found.principal))
+    }
+
+    /// Whether a key as sent is revoked.
+    pub(super) fn revoked(&self, key: &str, check: &Check<'_>, source: &str) -> bool {
+        let digest = sha256(key);
+        let id = self.keys.get(&digest).map_or("", |found| &found.id);
+        check.key(id, &digest, source)
     }
 }
 

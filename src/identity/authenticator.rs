@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 use smallvec::SmallVec;
@@ -36,6 +36,8 @@ pub struct Authenticator {
     beside: Vec<usize>,
     /// Key sets that are fetched.
     remote: Vec<Arc<RemoteKeys>>,
+    /// Every field in which a credential may stand.
+    fields: Vec<HeaderName>,
     challenges: Vec<HeaderValue>,
     /// The same where a token was sent and is invalid.
     challenges_invalid: Vec<HeaderValue>,
@@ -127,7 +129,31 @@ impl Authenticator {
                 Kind::Header(_) | Kind::ForwardAuth(_) => Some(number),
                 Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_) => None,
             });
+        let mut fields: Vec<HeaderName> = Vec::new();
+        let looked_at = places.iter().map(|(place, _)| match place {
+            Place::Authorization => Some(AUTHORIZATION),
+            Place::Header(name) => Some(name.clone()),
+            Place::Cookie(_) => Some(COOKIE),
+            Place::Query(_) => None,
+        });
+        let shown = sources.iter().filter_map(|source| match &source.kind {
+            Kind::ForwardAuth(service) => Some(&service.headers_to),
+            Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_) | Kind::Header(_) => {
+                None
+            }
+        });
+        let own = sources.iter().flat_map(|source| source.fields());
+        for name in looked_at
+            .flatten()
+            .chain(shown.flatten().cloned())
+            .chain(own)
+        {
+            if !fields.contains(&name) {
+                fields.push(name);
+            }
+        }
         Self {
+            fields,
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             certificates: sources
                 .iter()
@@ -169,6 +195,12 @@ impl Authenticator {
         })
         .chain(self.sources.iter().flat_map(|source| source.fields()))
         .collect()
+    }
+
+    /// Every field in which a credential may stand, `Cookie` among them.
+    #[must_use]
+    pub fn fields(&self) -> &[HeaderName] {
+        &self.fields
     }
 
     /// The query parameters that carry keys: no log may show their values.
@@ -268,11 +300,21 @@ impl Authenticator {
             }
         }
         if let (Some(certificate), Some(source)) = (head.certificate, self.certificates) {
-            findings.extend(self.certificate(source, certificate, now));
+            let found = self.certificate(source, certificate, now);
+            let revoked = head
+                .revoked
+                .is_some_and(|check| check.certificate(certificate));
+            findings.extend(if revoked {
+                Some(Judged::by(source, Outcome::Invalid(AuthError::Revoked)))
+            } else {
+                found
+            });
         }
+        recall(head, &mut findings);
         for number in &self.beside {
             if let Some(found) = self.beside(*number, head, &mut findings).await {
                 findings.push(found);
+                recall(head, &mut findings);
             }
         }
         self.conclude(findings)
@@ -406,7 +448,12 @@ impl Authenticator {
         }
         let (source, keys) = key_source?;
         let outcome = match keys.verify(value, head.client, now) {
-            Ok(principal) => Outcome::Valid(principal),
+            Ok(principal) => match head.revoked {
+                Some(check) if keys.revoked(value, check, &principal.source) => {
+                    Outcome::Invalid(AuthError::Revoked)
+                }
+                Some(_) | None => Outcome::Valid(principal),
+            },
             Err(error) => Outcome::Invalid(error),
         };
         Some(Judged::by(source, outcome))
@@ -616,6 +663,18 @@ impl Judged {
 
     const fn unclaimed(error: AuthError) -> Self {
         Self::by(NOBODY, Outcome::Invalid(error))
+    }
+}
+
+/// Takes back what is revoked: behind every cache, so that it counts at once.
+fn recall(head: &Head<'_>, findings: &mut Findings) {
+    let Some(check) = head.revoked else { return };
+    for found in findings {
+        if let Outcome::Valid(principal) = &found.outcome
+            && check.principal(principal)
+        {
+            found.outcome = Outcome::Invalid(AuthError::Revoked);
+        }
     }
 }
 

@@ -60,6 +60,9 @@ pub enum AuthError {
     /// The certificate has no name of the kind that the source reads, or several.
     #[error("certificate names no user, or several")]
     NoUser,
+    /// It was revoked. `auth.error` says why as well, where somebody wrote that.
+    #[error("revoked")]
+    Revoked,
 }
 
 impl AuthError {
@@ -85,6 +88,7 @@ impl AuthError {
             Self::WrongNetwork => "wrong_network",
             Self::Refused => "refused",
             Self::NoUser => "no_user",
+            Self::Revoked => "revoked",
         }
     }
 }

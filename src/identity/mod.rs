@@ -23,6 +23,7 @@ use http::HeaderMap;
 
 use self::certificate::ClientCertificate;
 use self::forward_auth::Ask;
+use self::revocation::Check;
 
 pub mod api_key;
 mod authenticator;
@@ -40,6 +41,7 @@ pub mod keys;
 pub mod mtls;
 mod places;
 pub mod remote;
+pub mod revocation;
 pub mod source;
 
 #[cfg(test)]
@@ -64,4 +66,6 @@ pub struct Head<'a> {
     pub ask: Option<&'a dyn Ask>,
     /// The verified certificate that the client showed.
     pub certificate: Option<&'a ClientCertificate>,
+    /// What is revoked, where anything is.
+    pub revoked: Option<&'a Check<'a>>,
 }

@@ -223,6 +223,7 @@ fn ask_from(
         peer: [127, 0, 0, 1].into(),
         ask: None,
         certificate: None,
+        revoked: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -1019,6 +1020,7 @@ fn a_principal_carries_what_the_token_says() {
         peer: [127, 0, 0, 1].into(),
         ask: None,
         certificate: None,
+        revoked: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -1451,7 +1453,7 @@ proptest! {
             put("x-token", value);
             put("x-api-key", value);
             put("cookie", &[b"t=", value.as_slice()].concat());
-            let head = Head { headers: &headers, query: Some(&query), client: [127, 0, 0, 1].into(), peer: [127, 0, 0, 1].into(), ask: None, certificate: None };
+            let head = Head { headers: &headers, query: Some(&query), client: [127, 0, 0, 1].into(), peer: [127, 0, 0, 1].into(), ask: None, certificate: None, revoked: None };
             let presented = runtime.block_on(site.authenticate(&head, now()));
             let untouched = *value == good().into_bytes();
             prop_assert!(untouched || !matches!(presented, Presented::Valid(_)), "{presented:?}");

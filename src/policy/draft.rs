@@ -70,6 +70,8 @@ pub struct Inputs {
     pub device: Vec<Arc<str>>,
     /// Whether a WebSocket is asked for.
     pub upgrade: bool,
+    /// Whether cookies are read.
+    pub cookies: bool,
 }
 
 impl Draft {
@@ -101,6 +103,8 @@ impl Draft {
                     inputs.devices = true;
                 } else if matches!(&test.matcher, Matcher::WebSocket) {
                     inputs.upgrade = true;
+                } else if matches!(&test.matcher, Matcher::Cookie(..)) {
+                    inputs.cookies = true;
                 }
             });
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::again::{Again, Cut};
 use super::exchange::Exchange;
 use crate::upstream::{BodyBroken, Phase, UpstreamBody};
 use crate::value::failure::Failure;
@@ -22,6 +23,18 @@ pub struct GateBody {
     waiting: bool,
     /// Whether nobody has waited since the head: the clock has just been set.
     fresh: bool,
+    again: Again,
+}
+
+/// Why a response body breaks off.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// The upstream's did.
+    #[error(transparent)]
+    Upstream(#[from] BodyBroken),
+    /// The right to it is gone.
+    #[error("cut: {}", .0.code())]
+    Cut(Cut),
 }
 
 #[derive(Debug)]
@@ -40,6 +53,7 @@ impl GateBody {
             patience,
             waiting: false,
             fresh: true,
+            again: Again::new(),
         }
     }
 
@@ -52,6 +66,7 @@ impl GateBody {
             patience,
             waiting: false,
             fresh: true,
+            again: Again::new(),
         }
     }
 
@@ -68,12 +83,12 @@ impl GateBody {
 
 impl Body for GateBody {
     type Data = Bytes;
-    type Error = BodyBroken;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyBroken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
         match &mut this.kind {
             Kind::Whole(bytes) => {
@@ -85,6 +100,13 @@ impl Body for GateBody {
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Kind::Upstream(body) => {
+                if let Some(exchange) = &mut this.exchange
+                    && exchange.connection().clock.asked_again()
+                    && let Some(gone) = ready!(this.again.poll(exchange, cx))
+                {
+                    exchange.cut(&gone);
+                    return Poll::Ready(Some(Err(Broken::Cut(gone.cut))));
+                }
                 let polled = Pin::new(body).poll_frame(cx);
                 this.waiting = polled.is_pending();
                 this.fresh &= !this.waiting;
@@ -98,7 +120,7 @@ impl Body for GateBody {
                     }
                     None => {}
                 }
-                Poll::Ready(next)
+                Poll::Ready(next.map(|next| next.map_err(Broken::from)))
             }
         }
     }

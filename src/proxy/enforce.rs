@@ -8,12 +8,14 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
 
 use super::connection::Connection;
+use crate::identity::certificate::ClientCertificate;
 use crate::identity::device;
-use crate::identity::{Authenticator, Head, Presented};
+use crate::identity::revocation::Check;
+use crate::identity::{AuthError, Authenticator, Head, Presented};
 use crate::observe::record::{Decided, Record, Rule};
 use crate::policy::decision::Credential;
 use crate::policy::decision::Place;
-use crate::policy::facts::{Facts, Identity, Scheme};
+use crate::policy::facts::{Facts, Identity, Scheme, TlsFacts};
 use crate::policy::{Decision, First, Notes, Person, Policy, Refusal, RefusalStatus, Verdict};
 use crate::respond::Notice;
 use crate::snapshot::{Site, Snapshot};
@@ -51,6 +53,8 @@ pub struct Case<'r> {
     pub websocket: bool,
     /// The start of the request.
     pub now: Timestamp,
+    /// What is revoked, where anything is.
+    pub revoked: Option<&'r Check<'r>>,
 }
 
 /// A judged request.
@@ -160,13 +164,20 @@ impl Case<'_> {
             peer: self.connection.peer_address,
             ask: Some(self),
             certificate: self.connection.certificate.as_deref(),
+            revoked: self.revoked,
         };
         let presented = sources.authenticate(&head, self.now).await;
         let mut person = None;
         let (identity, credential) = match &presented {
             Presented::None => (Identity::Anonymous, Credential::Absent),
             Presented::Invalid { error, .. } => {
-                record.auth_error = Some(error.code().into());
+                record.auth_error = Some(match self.revoked {
+                    Some(check) if *error == AuthError::Revoked => {
+                        self.snapshot.revocation.added.reject();
+                        check.words()
+                    }
+                    Some(_) | None => error.code().into(),
+                });
                 (Identity::Anonymous, Credential::Invalid)
             }
             Presented::Failed { .. } => {
@@ -241,8 +252,32 @@ impl Case<'_> {
             return None;
         }
         let devices = self.snapshot.devices.as_ref().map(|list| &list.devices);
-        let certificate = self.connection.certificate.as_deref();
-        Some(device::device(devices, certificate, principal, self.now))
+        Some(device::device(
+            devices,
+            self.certificate(),
+            principal,
+            self.now,
+        ))
+    }
+
+    /// The client certificate, unless it is revoked.
+    fn certificate(&self) -> Option<&ClientCertificate> {
+        let certificate = self.connection.certificate.as_deref()?;
+        let revoked = self
+            .revoked
+            .is_some_and(|check| check.certificate(certificate));
+        (!revoked).then_some(certificate)
+    }
+
+    /// TLS facts: a certificate that is revoked was not shown.
+    fn tls(&self) -> Option<TlsFacts> {
+        let mut tls = self.connection.tls;
+        if self.revoked.is_some()
+            && let Some(tls) = &mut tls
+        {
+            tls.client_cert &= self.certificate().is_some();
+        }
+        tls
     }
 
     pub(super) fn facts<'f>(
@@ -260,7 +295,7 @@ impl Case<'_> {
             host: self.host,
             target: self.target,
             headers: self.headers,
-            tls: self.connection.tls,
+            tls: self.tls(),
             websocket: self.websocket,
             now: self.now,
             identity,

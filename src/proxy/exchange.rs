@@ -3,11 +3,12 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::HeaderValue;
 use http::request::Parts;
+use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 use smallvec::SmallVec;
 
+use super::again::Gone;
 use super::connection::Connection;
 use super::limit::Allowance;
 use super::service::Gate;
@@ -37,6 +38,8 @@ pub struct Exchange {
     pub allowance: Option<Allowance>,
     /// What edits of the answer say with words of the request.
     pub filled: Vec<Option<HeaderValue>>,
+    /// Fields by which it can be judged again, beside those of `seen`. Credentials are among them: they never leave this place.
+    pub(super) kept: SmallVec<[(HeaderName, HeaderValue); 1]>,
     connection: Rc<Connection>,
     gate: Rc<Gate>,
 }
@@ -75,6 +78,7 @@ impl Exchange {
             held: SmallVec::new(),
             allowance: None,
             filled: Vec::new(),
+            kept: SmallVec::new(),
             connection: Rc::clone(connection),
             gate: Rc::clone(gate),
         })
@@ -84,6 +88,20 @@ impl Exchange {
     #[must_use]
     pub const fn connection(&self) -> &Rc<Connection> {
         &self.connection
+    }
+
+    /// The gate.
+    #[must_use]
+    pub const fn gate(&self) -> &Rc<Gate> {
+        &self.gate
+    }
+
+    /// Notes that the right to the response is gone.
+    pub fn cut(&mut self, gone: &Gone) {
+        self.record.error = Some(gone.cut.code());
+        if gone.auth_error.is_some() {
+            self.record.auth_error.clone_from(&gone.auth_error);
+        }
     }
 
     /// Notes that the response broke off.

@@ -10,11 +10,13 @@
 //! - [`headers`]: what is removed and what is set on the way up and down.
 //! - `rewrite`: targets as an upstream wants them, and `Location` back.
 //! - [`exchange`]: the access record of one request, closed at the end of its body.
+//! - [`again`]: requests under way, judged again.
 //! - [`body`]: the one response body type.
 //! - `leftover`: request bodies that an answer of ours does not wait for.
 //!
 //! This room does not know where requests come from (`server`) nor how a configuration was written (`config`).
 
+pub mod again;
 pub mod body;
 pub mod connection;
 pub mod enforce;

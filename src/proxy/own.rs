@@ -1,17 +1,22 @@
 //! Answers that we write for a request: failures, redirects, fixed answers, pages in an upstream's place.
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
+};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 
-use super::enforce::Case;
+use super::again::Gone;
+use super::enforce::{Case, Told};
 use super::exchange::Exchange;
+use super::service::{route_of, site_of};
 use crate::observe::record::{AnsweredBy, Record};
 use crate::respond::{self, Asker, Notice};
 use crate::snapshot::headers::HeaderEdits;
 use crate::snapshot::{Part, Route, Site, Snapshot, Template};
 use crate::value::failure::Failure;
+use crate::value::reason::Reason;
 
 /// Where an answer without an upstream comes from.
 pub(super) type Early = Result<Response<Bytes>, Failure>;
@@ -133,6 +138,41 @@ impl Asking {
             &self.headers,
             exchange,
         )
+    }
+
+    /// The answer to a request whose right went while it waited for the upstream.
+    pub(super) fn gone(&self, gone: Gone, exchange: &mut Exchange) -> Response<Bytes> {
+        exchange.cut(&gone);
+        let Gone {
+            lease,
+            place,
+            decision,
+            challenges,
+            ..
+        } = gone;
+        let verdict = decision.map(|decision| decision.verdict);
+        let told = verdict.and_then(|verdict| Told::of(verdict, challenges, &lease.policy));
+        let record = &mut exchange.record;
+        record.answered_by = AnsweredBy::Policy;
+        let (status, reason) = (StatusCode::FORBIDDEN, Reason::FORBIDDEN);
+        let notice = match &told {
+            Some(told) => told.notice(),
+            None => Notice::new(status, &reason),
+        };
+        record.reason = Some(notice.reason.clone());
+        let asker = asker_of(
+            &lease,
+            site_of(&lease, place),
+            route_of(&lease, place),
+            &self.method,
+            &self.headers,
+            record,
+        );
+        let mut response = respond::answer(&notice, &asker);
+        // The rest of the request, if there is one, is not wanted.
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        response
     }
 
     pub(super) fn intercept(

@@ -9,9 +9,9 @@
 //! 6. Sign-in and the second judgement, only where identity matters; then the other limits, which count what is allowed.
 //! 7. The answer: denial, redirect, fixed answer, or the upstream, which spends the permit.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -28,6 +28,7 @@ use http::{Request, Response, StatusCode, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
+use super::again;
 use super::body::GateBody;
 use super::connection::{Connection, Tunnel};
 use super::enforce::{Caller, Case, Judged, tell};
@@ -73,6 +74,8 @@ pub struct Gate {
     pub metrics: WorkerMetrics,
     /// What the newest requests were judged by.
     pub ring: RefCell<Ring>,
+    /// The earliest second at which the right of a request under way ends.
+    pub soonest: Cell<i64>,
 }
 
 /// The connection must be closed without an answer (a deny with `status = "close"`).
@@ -249,6 +252,7 @@ impl Gate {
         let place = located.ok().ok_or(Failure::AmbiguousPath)?;
         exchange.seen.place = place;
         exchange.seen.websocket = websocket;
+        let check = snapshot.revocation.check(exchange.record.started);
         let case = Case {
             snapshot,
             connection,
@@ -262,6 +266,7 @@ impl Gate {
             headers: &parts.headers,
             websocket,
             now: exchange.record.started,
+            revoked: check.as_ref(),
         };
         let site = case.site();
         let route = route_of(snapshot, place);
@@ -364,6 +369,13 @@ impl Gate {
         let (Some(permit), Some(site), Some(route)) = (decision.permit(), site, route) else {
             return Err(Failure::Internal);
         };
+        if exchange.seen.looked || websocket || policy.inputs().cookies {
+            exchange.keep_head(parts, site, snapshot);
+            let ends = person.as_ref().and_then(|person| person.principal.expires);
+            if let Some(end) = ends {
+                self.ends(&connection.clock, end.as_second());
+            }
+        }
         let passed = Passed {
             permit,
             place,
@@ -508,18 +520,18 @@ impl Gate {
         let mut trace = Trace::default();
         let tally = Rc::clone(&exchange.tally);
         let outcome = if passed.websocket {
-            let sent = upstream::upgrade(
+            let sending = upstream::upgrade(
                 passed.permit,
                 (&parts, body),
                 &pool,
                 &terms,
                 &connection.clock,
                 &mut trace,
-            )
-            .await;
-            sent.map(|(response, upgraded)| (response, Some(upgraded)))
+            );
+            let sent = again::within(&exchange, pin!(sending)).await;
+            sent.map(|sent| sent.map(|(response, upgraded)| (response, Some(upgraded))))
         } else {
-            let sent = upstream::forward(
+            let sending = upstream::forward(
                 passed.permit,
                 (&parts, body),
                 &pool,
@@ -527,14 +539,18 @@ impl Gate {
                 &connection.clock,
                 &tally,
                 &mut trace,
-            )
-            .await;
-            sent.map(|response| (response, None))
+            );
+            let sent = again::within(&exchange, pin!(sending)).await;
+            sent.map(|sent| sent.map(|response| (response, None)))
         };
         exchange.record.upstream = Some(upstream_part(&passed.upstream, &mut trace));
         let (response, upgraded) = match outcome {
-            Ok(answer) => answer,
-            Err(failure) => {
+            Ok(Ok(answer)) => answer,
+            Err(gone) => {
+                let response = asking.gone(*gone, &mut exchange);
+                return Ok(self.finish(exchange, response));
+            }
+            Ok(Err(failure)) => {
                 let failure = tally.failure.get().unwrap_or(failure);
                 let response = asking().fail(failure, &lease, Some((site, route)), &mut exchange);
                 return Ok(self.finish(exchange, response));

@@ -18,6 +18,7 @@ use super::instance::{Signals, Watch, load_tested};
 use super::keys::Fetching;
 use super::listeners::Listeners;
 use super::names::{self, Change};
+use super::revocation;
 use super::supervisor::{Supervisor, all_answer, keep_alive};
 use super::watch::FileWatch;
 use crate::admin::doors::{Doors, Prepared};
@@ -125,6 +126,8 @@ impl Control {
         self.inherited.tell(&Tidings::Ready);
         self.inherited.settle();
         self.doors.own();
+        // What the process before us was told while we loaded.
+        revocation::tidy(&self.memory.revoked, Timestamp::now());
         let supervisor = self.supervisor;
         supervisor.ready(self.publisher.newest().generation);
         if let Some(every) = supervisor.watchdog() {
@@ -170,6 +173,7 @@ impl Control {
                     }
                 }
                 _ = names.tick() => {
+                    revocation::tidy(&self.memory.revoked, Timestamp::now());
                     let wanted = self.memory.wanted_names.clone();
                     if names::refresh(&mut self.memory, &wanted, Timestamp::now()) == Change::Changed {
                         report(&self.reload_all(files.as_deref_mut()));
@@ -323,6 +327,7 @@ impl Control {
         self.view.upstreams.adopt(&snapshot);
         let snapshot = Arc::new(snapshot);
         self.publisher.publish(Arc::clone(&snapshot));
+        revocation::follow(&snapshot.revocation);
         self.fetching.follow(&snapshot, &mut self.memory);
         self.changes.tell(before, snapshot);
         self.listeners.apply(prepared, &self.workers);

@@ -160,6 +160,7 @@ impl Instance {
             return Err(StartError::Config(Box::new(report)));
         };
         let snapshot = Arc::new(snapshot);
+        super::revocation::follow(&snapshot.revocation);
         let workers = snapshot.server.workers;
 
         let mut listeners = Listeners::default();

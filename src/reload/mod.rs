@@ -12,6 +12,7 @@
 //! - `keys`: keys that issuers publish.
 //! - [`listeners`]: sockets that outlive a reload.
 //! - [`names`]: `dns:` entries resolved outside the request path.
+//! - [`revocation`]: what is revoked while running, kept on disk.
 //! - [`supervisor`]: what systemd is told.
 //! - [`watch`]: files that changed.
 
@@ -22,6 +23,7 @@ pub mod instance;
 mod keys;
 pub mod listeners;
 pub mod names;
+pub mod revocation;
 pub mod supervisor;
 pub mod watch;
 

@@ -17,6 +17,7 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
 use tokio::task::AbortHandle;
 
 use super::frames::Tally;
@@ -115,6 +116,10 @@ pub(crate) async fn serve(
     let mut timer = Box::pin(tokio::time::sleep(LOOK_EVERY));
     let ended = std::future::poll_fn(|cx| {
         clock.attach(cx.waker());
+        if clock.asked_again() {
+            clock.answered();
+            streams.borrow().ask_again();
+        }
         loop {
             if worker.draining() && keeper.leaving.is_none() {
                 keeper.leaving = Some(Instant::now());
@@ -276,12 +281,23 @@ impl Streams {
         self.in_flight.push(Stream { clock, task: None });
     }
 
+    /// Has every request under way judged again.
+    fn ask_again(&self) {
+        for clock in self.in_flight.iter().filter_map(|one| one.clock.upgrade()) {
+            clock.ask_again();
+        }
+    }
+
     /// Looks after the streams in flight and forgets the others.
     fn look(&mut self, now: Instant) {
+        let second = Timestamp::now().as_second();
         self.in_flight.retain(|stream| {
             let Some(clock) = stream.clock.upgrade() else {
                 return false;
             };
+            if clock.ends() <= second {
+                clock.ask_again();
+            }
             if clock.deadline() > now {
                 return true;
             }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
@@ -51,6 +52,18 @@ pub(crate) struct Worker {
     drain: Cell<Draining>,
     /// Connections accepted and not yet over, whatever they do.
     guests: Cell<usize>,
+    lookout: Lookout,
+}
+
+/// Which requests under way are to be judged again.
+#[derive(Debug)]
+struct Lookout {
+    /// The generation, and the epoch of revocations, by which those under way were judged or are being judged again.
+    turn: Cell<(u64, u64)>,
+    /// The next connection to be asked, where a turn is not over.
+    next: Cell<Option<u64>>,
+    /// The second of the last look for rights that end.
+    looked: Cell<i64>,
 }
 
 /// How far a worker is on its way to the end.
@@ -126,6 +139,47 @@ impl Worker {
         }
     }
 
+    /// The generation and the epoch that count now.
+    fn turn(&self) -> (u64, u64) {
+        let lease = self.gate.lease();
+        (lease.generation, lease.revocation.added.epoch())
+    }
+
+    /// Has requests under way judged again where the policy has changed, something was revoked, or their right ends. Some
+    /// at a time, so that those that have just come are not kept waiting.
+    fn look_again(&self, second: i64) {
+        let Lookout { turn, next, looked } = &self.lookout;
+        let now = self.turn();
+        if turn.replace(now) != now {
+            next.set(Some(0));
+        }
+        let clocks = self.clocks.borrow();
+        if let Some(from) = next.get() {
+            let mut asked = 0;
+            next.set(None);
+            for (number, clock) in clocks.range(from..) {
+                if asked == ASKED_A_TICK {
+                    next.set(Some(*number));
+                    break;
+                }
+                asked += usize::from(clock.ask_again());
+            }
+        }
+        if looked.get() != second && self.gate.soonest.get() <= second {
+            looked.set(second);
+            let mut soonest = i64::MAX;
+            for clock in clocks.values() {
+                let end = clock.ends();
+                if end <= second {
+                    clock.ask_again();
+                } else {
+                    soonest = soonest.min(end);
+                }
+            }
+            self.gate.soonest.set(soonest);
+        }
+    }
+
     const fn empty(&self) -> bool {
         self.guests.get() == 0
     }
@@ -188,6 +242,7 @@ async fn work(parts: Parts) {
         log: RefCell::new(log),
         metrics,
         ring: RefCell::default(),
+        soonest: Cell::new(i64::MAX),
     };
     let worker = Rc::new(Worker {
         gate: Rc::new(gate),
@@ -196,7 +251,13 @@ async fn work(parts: Parts) {
         next: Cell::new(0),
         drain: Cell::new(Draining::No),
         guests: Cell::new(0),
+        lookout: Lookout {
+            turn: Cell::new((0, 0)),
+            next: Cell::new(None),
+            looked: Cell::new(0),
+        },
     });
+    worker.lookout.turn.set(worker.turn());
     let mut accepting: BTreeMap<ListenerKey, CancellationToken> = BTreeMap::new();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -236,6 +297,7 @@ async fn work(parts: Parts) {
                 let now = Instant::now();
                 worker.gate.pools.sweep(now);
                 worker.press(now);
+                worker.look_again(Timestamp::now().as_second());
             }
         }
         if worker.draining() && worker.empty() {
@@ -249,5 +311,7 @@ async fn work(parts: Parts) {
 /// How long a kept-alive connection may still send a request after the drain began: its answer says that it is the last, and no
 /// client loses a request that was on its way while we closed. Those who send nothing are closed then.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// How many connections are asked to judge again in one tick.
+const ASKED_A_TICK: usize = 500;
 /// How often buffered log lines are handed on and idle upstream connections looked at; also how soon a drained worker ends.
 const TICK: Duration = Duration::from_millis(100);

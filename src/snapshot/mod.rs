@@ -15,6 +15,7 @@ use crate::client::geo::Databases;
 use crate::identity::Authenticator;
 use crate::identity::device::Devices;
 use crate::identity::remote::RemoteKeys;
+use crate::identity::revocation::Revocation;
 use crate::policy::Policy;
 
 use headers::{HeaderEdits, Rewrite};
@@ -63,6 +64,8 @@ pub struct Snapshot {
     pub key_sets: Vec<KeySet>,
     /// `[devices]`.
     pub devices: Option<DeviceList>,
+    /// `[revocation]`, and what was revoked while running.
+    pub revocation: Revocation,
     /// Services that identity sources ask.
     pub forward_auths: Vec<AuthService>,
     /// The upstreams.

@@ -39,8 +39,13 @@ pub struct Clock {
     idle_until: Cell<Instant>,
     expired: Cell<bool>,
     waker: RefCell<Option<Waker>>,
+    requests: Cell<u64>,
     uploading: Cell<bool>,
     leaving: Cell<bool>,
+    /// The number of the request that is to be judged again.
+    asked: Cell<u64>,
+    /// The number of a request, and the second at which its right ends.
+    ends: Cell<(u64, i64)>,
 }
 
 impl Clock {
@@ -53,14 +58,23 @@ impl Clock {
             idle_until: Cell::new(Instant::now() + head),
             expired: Cell::new(false),
             waker: RefCell::new(None),
+            requests: Cell::new(0),
             uploading: Cell::new(false),
             leaving: Cell::new(false),
+            asked: Cell::new(0),
+            ends: Cell::new((0, i64::MAX)),
         }
     }
 
     /// Enters a phase that may last so long from now on.
     pub fn enter(&self, phase: Phase, patience: Duration) {
         self.enter_at(phase, Instant::now(), patience);
+    }
+
+    /// A request has been read, at this moment; our own work on it may last so long.
+    pub fn begin(&self, now: Instant, patience: Duration) {
+        self.requests.set(self.requests.get() + 1);
+        self.enter_at(Phase::Judge, now, patience);
     }
 
     /// Enters a phase that may last so long from `now` on: for callers that know the time already.
@@ -122,6 +136,57 @@ impl Clock {
     #[must_use]
     pub const fn deadline(&self) -> Instant {
         self.deadline.get()
+    }
+
+    /// How many requests have been read.
+    #[must_use]
+    pub const fn requests(&self) -> u64 {
+        self.requests.get()
+    }
+
+    /// Notes at which second the right of the request under way ends.
+    pub fn ends_at(&self, second: i64) {
+        self.ends.set((self.requests.get(), second));
+    }
+
+    /// At which second the right of the request under way ends.
+    #[must_use]
+    pub const fn ends(&self) -> i64 {
+        let (request, second) = self.ends.get();
+        if request == self.requests.get() {
+            second
+        } else {
+            i64::MAX
+        }
+    }
+
+    /// Has the request under way judged again. Whether there may be one, whose task has been woken.
+    pub fn ask_again(&self) -> bool {
+        self.asked.set(self.requests.get());
+        let under_way = match self.phase.get() {
+            Phase::Head | Phase::Idle => false,
+            Phase::Judge
+            | Phase::Connect
+            | Phase::Upload
+            | Phase::Await
+            | Phase::Stream
+            | Phase::Tunnel => true,
+        };
+        if under_way {
+            self.wake();
+        }
+        under_way
+    }
+
+    /// Whether the request under way is to be judged again.
+    #[must_use]
+    pub const fn asked_again(&self) -> bool {
+        self.asked.get() == self.requests.get() && self.asked.get() > 0
+    }
+
+    /// It has been judged.
+    pub fn answered(&self) {
+        self.asked.set(0);
     }
 
     /// Marks the phase as over time: whoever waits through [`Clock::within`] gets [`Expired`] when polled next.

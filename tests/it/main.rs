@@ -43,6 +43,8 @@ mod replay;
 mod resilience;
 mod routing;
 mod shadow;
+mod streams;
 mod tls;
+mod trust;
 mod upstreams;
 mod verbs;

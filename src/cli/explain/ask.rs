@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::{Bench, Facts, FailedSource, Question, Unclear};
 use crate::config::compile::tests::DEFAULT_CLIENT;
 use crate::config::node::Node;
-use crate::identity::{Head, Presented};
+use crate::identity::{AuthError, Head, Presented};
 use crate::policy::Place;
 use crate::policy::facts::{Scheme, TlsFacts, TlsVersion};
 use crate::policy::simulate::{Asked, Caller};
@@ -74,7 +74,14 @@ pub(super) fn question(bench: &Bench<'_>, url: &str, facts: &Facts) -> Result<Qu
         question.asked.caller = Caller::Failed;
     } else if let Some(principal) = described(bench, place, facts)? {
         question.caller = in_words(&principal);
-        question.asked.caller = Caller::Known(Arc::new(principal));
+        let check = bench.snapshot.revocation.check(asked.now);
+        match check.filter(|check| check.principal(&principal)) {
+            Some(check) => {
+                question.caller.push_str(&format!(", {}", check.words()));
+                question.asked.caller = Caller::Invalid;
+            }
+            None => question.asked.caller = Caller::Known(Arc::new(principal)),
+        }
     } else if facts.auth.is_none() {
         if let Some(file) = &facts.token {
             let site = site.filter(|site| !site.identity.is_empty());
@@ -82,7 +89,7 @@ pub(super) fn question(bench: &Bench<'_>, url: &str, facts: &Facts) -> Result<Qu
             present(&read_file(file)?, site, &mut asked.headers)?;
         }
         if let Some(site) = site {
-            authenticate(site, &asked, &mut question)?;
+            authenticate(bench, site, &asked, &mut question)?;
         }
     }
     Ok(question)
@@ -303,13 +310,19 @@ fn present(text: &str, site: &Site, headers: &mut HeaderMap) -> Result<(), Uncle
     Ok(())
 }
 
-fn authenticate(site: &Site, asked: &Asked, question: &mut Question) -> Result<(), Unclear> {
+fn authenticate(
+    bench: &Bench<'_>,
+    site: &Site,
+    asked: &Asked,
+    question: &mut Question,
+) -> Result<(), Unclear> {
     let failed = |error| Unclear::File("the clock of this process".into(), error);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(failed)?;
     let query = asked.target.split_once('?').map(|(_, query)| query);
+    let check = bench.snapshot.revocation.check(asked.now);
     let head = Head {
         headers: &asked.headers,
         query,
@@ -317,15 +330,22 @@ fn authenticate(site: &Site, asked: &Asked, question: &mut Question) -> Result<(
         peer: [127, 0, 0, 1].into(),
         ask: None,
         certificate: None,
+        revoked: check.as_ref(),
     };
     let presented = runtime.block_on(site.identity.authenticate(&head, asked.now));
     let (caller, words) = match &presented {
         Presented::None => (Caller::Nobody, "nobody".to_owned()),
         Presented::Valid(principal) => (Caller::Known(Arc::clone(principal)), in_words(principal)),
-        Presented::Invalid { error, .. } => (
-            Caller::Invalid,
-            format!("a credential that is not valid ({})", error.code()),
-        ),
+        Presented::Invalid { error, .. } => {
+            let why = match &check {
+                Some(check) if *error == AuthError::Revoked => check.words(),
+                Some(_) | None => error.code().into(),
+            };
+            (
+                Caller::Invalid,
+                format!("a credential that is not valid ({why})"),
+            )
+        }
         Presented::Failed { source } => (
             Caller::Failed,
             format!("a credential whose source has failed ({source})"),

@@ -18,6 +18,7 @@ mod maintenance;
 #[cfg(test)]
 mod policy_tests;
 mod remote;
+pub(crate) mod revocation;
 mod rewrite;
 pub mod rules;
 pub mod server;
@@ -51,6 +52,7 @@ pub(crate) fn snapshot(root: &Table, generation: u64, cx: &mut Context) -> Optio
     let access_logs = access_log::compile(root, cx);
     let sources = identity::compile(root, cx);
     let devices = devices::compile(root, cx);
+    let revocation = revocation::compile(root, cx);
     let upstreams = upstream::compile(root, cx);
     let listeners = listener::compile(root, cx);
     let denial = denial::compile(root.table("denial"), &Denial::default(), cx);
@@ -90,6 +92,7 @@ pub(crate) fn snapshot(root: &Table, generation: u64, cx: &mut Context) -> Optio
         sites: compiled.sites,
         key_sets: std::mem::take(&mut cx.key_sets),
         devices,
+        revocation,
         forward_auths: std::mem::take(&mut cx.forward_auths),
         upstreams,
         access_logs,

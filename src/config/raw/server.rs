@@ -120,8 +120,7 @@ pub static ROOT: Section = Section {
             "revocation",
             Kind::Table(&REVOCATION),
             "credentials that no longer count",
-        )
-        .not_yet("revocation"),
+        ),
         Key::optional("devices", Kind::Table(&DEVICES), "facts about devices"),
     ]],
 };
@@ -416,8 +415,12 @@ static REDIS: Section = Section {
 static REVOCATION: Section = Section {
     id: "revocation",
     title: "[revocation]",
-    about: "Credentials that no longer count.",
-    groups: &[&[Key::optional("file", Kind::File, "their list")]],
+    about: "Credentials that no longer count. `portcullis revoke` adds more while running.",
+    groups: &[&[Key::optional(
+        "file",
+        Kind::File,
+        "their list: `[[revoked]]` tables with one of `subject`, `token`, `key`, `spki`, `serial`, and `source`, `issued_before`, `until`, `reason`",
+    )]],
 };
 
 static DEVICES: Section = Section {

@@ -80,6 +80,8 @@ struct Block {
     accepted: Counter,
     /// By [`Closed`].
     closed: [Counter; CLOSED.len()],
+    /// By [`JUDGED_AGAIN`].
+    again: [Counter; JUDGED_AGAIN.len()],
     opened: Counter,
     ended: Counter,
     series: Mutex<Series>,
@@ -196,6 +198,14 @@ impl WorkerMetrics {
     /// A connection was closed before its first request.
     pub fn closed(&self, why: Closed) {
         if let Some(counter) = self.block.closed.get(why as usize) {
+            counter.add(1);
+        }
+    }
+
+    /// A request under way was judged again, with this outcome (one of [`JUDGED_AGAIN`]).
+    pub fn judged_again(&self, outcome: &str) {
+        let place = JUDGED_AGAIN.iter().position(|word| *word == outcome);
+        if let Some(counter) = place.and_then(|place| self.block.again.get(place)) {
             counter.add(1);
         }
     }
@@ -482,6 +492,15 @@ const METHODS: [&str; 10] = [
 
 /// In the order of [`Closed`].
 const CLOSED: [&str; 3] = ["limit", "introduction", "handshake"];
+
+/// What becomes of a request that is judged again.
+const JUDGED_AGAIN: [&str; 5] = [
+    "stays",
+    "credential_expired",
+    "credential_revoked",
+    "policy_changed",
+    "fact_unavailable",
+];
 
 const ENFORCE: &str = "enforce";
 const SHADOW: &str = "shadow";

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::counter::{BOUNDS, Counter, Sum};
 use super::text::{Kind, Page};
 use super::{
-    Block, By, CLASSES, CLOSED, CODE_LIST, Codes, Labels, METHODS, Metrics, SOURCES,
+    Block, By, CLASSES, CLOSED, CODE_LIST, Codes, JUDGED_AGAIN, Labels, METHODS, Metrics, SOURCES,
     UPSTREAM_ERRORS, lock,
 };
 
@@ -254,6 +254,14 @@ fn connections(workers: &[Arc<Block>], page: &mut Page) {
         let count = workers.iter().filter_map(|block| block.closed.get(place));
         let count: u64 = count.map(Counter::read).sum();
         page.sample(name, &[("reason", why)], count);
+    }
+    let name = "portcullis_http_requests_judged_again_total";
+    let help = "Requests under way that were judged again, by what became of them.";
+    page.family(name, Kind::Counter, help);
+    for (place, outcome) in JUDGED_AGAIN.iter().enumerate() {
+        let count = workers.iter().filter_map(|block| block.again.get(place));
+        let count: u64 = count.map(Counter::read).sum();
+        page.sample(name, &[("outcome", outcome)], count);
     }
     // Ended before opened is read, so that the difference is never negative.
     let ended: u64 = sum(|block| &block.ended);
