@@ -51,6 +51,8 @@ pub struct Memory {
     pub databases: super::compile::geoip::Opened,
     /// What has been counted for limits.
     pub counts: crate::snapshot::limit::Counts,
+    /// Failed sign-ins.
+    pub failures: crate::snapshot::brute_force::Known,
     /// By site: whether an operator closed it while running.
     pub switches: std::collections::BTreeMap<Arc<str>, Arc<crate::snapshot::maintenance::Switch>>,
 }

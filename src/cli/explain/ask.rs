@@ -317,6 +317,7 @@ fn authenticate(site: &Site, asked: &Asked, question: &mut Question) -> Result<(
         peer: [127, 0, 0, 1].into(),
         ask: None,
         certificate: None,
+        guard: None,
     };
     let presented = runtime.block_on(site.identity.authenticate(&head, asked.now));
     let (caller, words) = match &presented {
@@ -330,6 +331,8 @@ fn authenticate(site: &Site, asked: &Asked, question: &mut Question) -> Result<(
             Caller::Failed,
             format!("a credential whose source has failed ({source})"),
         ),
+        // Nobody counts here.
+        Presented::Held(_) => (Caller::Invalid, "a credential that has to wait".to_owned()),
         Presented::Conflict => (
             Caller::Invalid,
             "two valid credentials of different people".to_owned(),

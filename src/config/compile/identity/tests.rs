@@ -511,6 +511,7 @@ fn compiled_sources_let_their_people_in() {
         peer: [127, 0, 0, 1].into(),
         ask: None,
         certificate: None,
+        guard: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
