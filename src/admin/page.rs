@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::View;
+use crate::identity::failures::Tally;
 use crate::observe::metrics::text::{Kind, Page};
 use crate::snapshot::Snapshot;
 use crate::upstream::registry::{Condition, State, millis};
@@ -43,6 +44,7 @@ pub(super) fn write(view: &View, snapshot: &Snapshot, now: Timestamp) -> String 
     revocations(snapshot, now, &mut page);
     certificates(snapshot, &mut page);
     limits(snapshot, &mut page);
+    sign_ins(snapshot, &mut page);
     closed(snapshot, now, &mut page);
     process(view, &mut page);
     page.finish()
@@ -152,6 +154,43 @@ fn limits(snapshot: &Snapshot, page: &mut Page) {
     for (limit, count) in snapshot.policy.limits().iter().zip(&snapshot.counts) {
         let labels = [("site", &*limit.scope), ("rule", &*limit.name)];
         page.sample(name, &labels, count.evicted());
+    }
+}
+
+fn sign_ins(snapshot: &Snapshot, page: &mut Page) {
+    let guarded = snapshot.sites.iter().filter_map(|site| {
+        let guard = site.brute_force.as_ref()?;
+        Some((&site.name, guard.failures.tally()))
+    });
+    let guarded: Vec<_> = guarded.collect();
+    type Family = (&'static str, &'static str, fn(&Tally) -> u64);
+    let families: [Family; 4] = [
+        (
+            "portcullis_sign_in_failures_total",
+            "Credentials that were guesses.",
+            |tally| tally.failed,
+        ),
+        (
+            "portcullis_sign_in_holds_total",
+            "Times that a client network had to wait for its failures.",
+            |tally| tally.holds,
+        ),
+        (
+            "portcullis_sign_in_held_total",
+            "Credentials that were not believed, since their network had to wait.",
+            |tally| tally.refused,
+        ),
+        (
+            "portcullis_sign_in_evictions_total",
+            "Client networks whose failures were forgotten before their time, for want of room.",
+            |tally| tally.evicted,
+        ),
+    ];
+    for (name, help, count) in families {
+        page.family(name, Kind::Counter, help);
+        for (site, tally) in &guarded {
+            page.sample(name, &[("site", site)], count(tally));
+        }
     }
 }
 

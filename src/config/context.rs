@@ -55,6 +55,8 @@ pub struct Memory {
     pub revocations: std::collections::BTreeMap<PathBuf, crate::identity::revocation::ListFile>,
     /// What was revoked while running.
     pub revoked: Arc<crate::identity::revocation::Added>,
+    /// Failed sign-ins.
+    pub failures: crate::snapshot::brute_force::Known,
     /// By site: whether an operator closed it while running.
     pub switches: std::collections::BTreeMap<Arc<str>, Arc<crate::snapshot::maintenance::Switch>>,
 }

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::identity::failures::Settings;
 use crate::snapshot::Limits;
 
 /// Bounds of what clients may use.
@@ -30,6 +31,14 @@ pub const LIMITS: Limits = Limits {
     stream_idle_timeout: Duration::from_secs(3600),
     // Browsers open at most 100; RFC 9113 §6.5.2 asks for no fewer.
     h2_streams: 200,
+};
+
+/// Failed sign-ins of one client network: nobody types twenty wrong passwords in a minute, and at twenty a minute a word of
+/// four letters takes two weeks.
+pub const BRUTE_FORCE: Settings = Settings {
+    failures: 20,
+    per: Duration::from_secs(60),
+    hold: Duration::from_secs(60),
 };
 
 /// How long TERM waits for requests in flight: as Kubernetes waits before it kills.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderName, HeaderValue};
@@ -13,8 +14,9 @@ use super::basic::Login;
 use super::cache;
 use super::certificate::ClientCertificate;
 use super::error::AuthError;
+use super::failures::Guard;
 use super::forward_auth::Answer;
-use super::hashing::{Hashing, Overloaded};
+use super::hashing::{Hashing, Unhashed};
 use super::jwt::Reading;
 use super::places::{self, Authorization};
 use super::remote::RemoteKeys;
@@ -64,6 +66,8 @@ pub enum Presented {
     },
     /// Two valid credentials of different subjects: 400.
     Conflict,
+    /// A credential that was not believed, or not even looked at, since too many of its network were guesses: so long to wait.
+    Held(Duration),
 }
 
 /// What became of one credential.
@@ -79,6 +83,7 @@ enum Outcome {
     Valid(Arc<Principal>),
     Invalid(AuthError),
     Failed,
+    Held(Duration),
 }
 
 /// What one look at a token came to.
@@ -243,7 +248,8 @@ impl Authenticator {
             Presented::None
             | Presented::Valid(_)
             | Presented::Failed { .. }
-            | Presented::Conflict => &self.challenges,
+            | Presented::Conflict
+            | Presented::Held(_) => &self.challenges,
         }
     }
 
@@ -259,7 +265,7 @@ impl Authenticator {
                         findings.push(self.bearer(number, users, token, now).await);
                     }
                     Ok(Some(Authorization::Basic(login))) => {
-                        if let Some(found) = self.basic(number, users, login, now).await {
+                        if let Some(found) = self.basic(number, users, login, head, now).await {
                             findings.push(found);
                         }
                     }
@@ -317,6 +323,9 @@ impl Authenticator {
                 recall(head, &mut findings);
             }
         }
+        if let Some(guard) = &head.guard {
+            weigh(guard, &mut findings);
+        }
         self.conclude(findings)
     }
 
@@ -358,6 +367,10 @@ impl Authenticator {
                 if shown.is_empty() {
                     return None;
                 }
+                let login = shown.contains_key(AUTHORIZATION);
+                if login && let Some(wait) = head.held() {
+                    return Some(Judged::by(number, Outcome::Held(wait)));
+                }
                 let answer = match head.ask {
                     Some(ask) => ask.ask(&source.name, shown).await,
                     None => Answer::Failed,
@@ -368,7 +381,8 @@ impl Authenticator {
                         // What it says cannot be read: that is its fault, not the caller's.
                         Err(_) => Outcome::Failed,
                     },
-                    Answer::Unknown => Outcome::Invalid(AuthError::Refused),
+                    Answer::Unknown if login => Outcome::Invalid(AuthError::Refused),
+                    Answer::Unknown => Outcome::Invalid(AuthError::NoSession),
                     Answer::Failed => Outcome::Failed,
                 }
             }
@@ -559,6 +573,7 @@ impl Authenticator {
         place: usize,
         users: &[usize],
         credential: &str,
+        head: &Head<'_>,
         now: Timestamp,
     ) -> Option<Judged> {
         let (source, file) =
@@ -572,6 +587,10 @@ impl Authenticator {
                     | Kind::Header(_)
                     | Kind::ForwardAuth(_) => None,
                 })?;
+        // Before anything is looked up: what is remembered could be guessed as well.
+        if let Some(wait) = head.held() {
+            return Some(Judged::by(source, Outcome::Held(wait)));
+        }
         let login = match Login::read(credential) {
             Ok(login) => login,
             Err(error) => {
@@ -583,7 +602,8 @@ impl Authenticator {
         if let Some(known) = cache::find(key, now.as_second()) {
             return Some(Judged::valid(known.source, known.principal));
         }
-        let outcome = match file.verify(login, Hashing::of_process()).await {
+        let held = || head.held();
+        let outcome = match file.verify(login, Hashing::of_process(), &held).await {
             Ok(Ok(principal)) => {
                 let entry = cache::Entry {
                     from: i64::MIN,
@@ -595,7 +615,8 @@ impl Authenticator {
                 Outcome::Valid(principal)
             }
             Ok(Err(error)) => Outcome::Invalid(error),
-            Err(Overloaded) => Outcome::Failed,
+            Err(Unhashed::Overloaded) => Outcome::Failed,
+            Err(Unhashed::Held(wait)) => Outcome::Held(wait),
         };
         Some(Judged::by(source, outcome))
     }
@@ -631,12 +652,20 @@ impl Authenticator {
                 return Presented::Failed { source };
             }
         }
+        // Nor does anybody where it was not looked at.
+        let wait = findings.iter().find_map(|found| match found.outcome {
+            Outcome::Held(wait) => Some(wait),
+            Outcome::Valid(_) | Outcome::Invalid(_) | Outcome::Failed => None,
+        });
+        if let Some(wait) = wait {
+            return Presented::Held(wait);
+        }
         if let Some(principal) = chosen {
             return Presented::Valid(Arc::clone(principal));
         }
         let invalid = findings.iter().find_map(|found| match found.outcome {
             Outcome::Invalid(error) => Some((found.source, error)),
-            Outcome::Valid(_) | Outcome::Failed => None,
+            Outcome::Valid(_) | Outcome::Failed | Outcome::Held(_) => None,
         });
         invalid.map_or(Presented::None, |(source, error)| Presented::Invalid {
             source: self
@@ -674,6 +703,31 @@ fn recall(head: &Head<'_>, findings: &mut Findings) {
             && check.principal(principal)
         {
             found.outcome = Outcome::Invalid(AuthError::Revoked);
+        }
+    }
+}
+
+impl Head<'_> {
+    /// How long this client has to wait before a guess of it is looked at.
+    fn held(&self) -> Option<Duration> {
+        self.guard.as_ref()?.held()
+    }
+}
+
+/// Counts what were guesses, each of them: a valid credential beside a guess does not make it one less. Where the client is
+/// held already, it is told to wait and nothing else.
+fn weigh(guard: &Guard<'_>, findings: &mut Findings) {
+    for found in findings {
+        match found.outcome {
+            Outcome::Invalid(error) if error.is_guess() => match guard.held() {
+                Some(wait) => {
+                    guard.refused();
+                    found.outcome = Outcome::Held(wait);
+                }
+                None => guard.failed(),
+            },
+            Outcome::Held(_) => guard.refused(),
+            Outcome::Valid(_) | Outcome::Invalid(_) | Outcome::Failed => {}
         }
     }
 }

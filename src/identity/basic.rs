@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Argon2, Params, PasswordVerifier};
@@ -20,7 +21,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STAN
 use thiserror::Error;
 
 use super::error::AuthError;
-use super::hashing::{Hashing, Overloaded};
+use super::hashing::{Hashing, Unhashed};
 use crate::value::principal::Principal;
 
 /// A `basic` source.
@@ -144,7 +145,8 @@ impl Users {
         &self,
         login: Login,
         hashing: &Hashing,
-    ) -> Result<Result<Arc<Principal>, AuthError>, Overloaded> {
+        held: &dyn Fn() -> Option<Duration>,
+    ) -> Result<Result<Arc<Principal>, AuthError>, Unhashed> {
         let Some(name) = login.user() else {
             return Ok(Err(AuthError::Malformed));
         };
@@ -156,7 +158,9 @@ impl Users {
             hash.fits(login.password())
         } else {
             let hash = Arc::clone(hash);
-            hashing.run(move || hash.fits(login.password())).await?
+            hashing
+                .run(held, move || hash.fits(login.password()))
+                .await?
         };
         Ok(match user {
             Some(user) if right => Ok(Arc::clone(&user.principal)),

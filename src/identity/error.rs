@@ -57,6 +57,9 @@ pub enum AuthError {
     /// The service that was asked does not know it.
     #[error("refused by the service that was asked")]
     Refused,
+    /// The service that was asked does not know it, and no login was shown to it: a session that is over.
+    #[error("no session with the service that was asked")]
+    NoSession,
     /// The certificate has no name of the kind that the source reads, or several.
     #[error("certificate names no user, or several")]
     NoUser,
@@ -86,7 +89,7 @@ impl AuthError {
             Self::WrongAudience => "wrong_audience",
             Self::Unknown => "unknown_credential",
             Self::WrongNetwork => "wrong_network",
-            Self::Refused => "refused",
+            Self::Refused | Self::NoSession => "refused",
             Self::NoUser => "no_user",
             Self::Revoked => "revoked",
         }

@@ -4,14 +4,21 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-/// No answer: too many hashes are waited for.
+/// No answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("too many password hashes are waited for")]
-pub(super) struct Overloaded;
+pub(super) enum Unhashed {
+    /// Too many hashes are waited for.
+    #[error("too many password hashes are waited for")]
+    Overloaded,
+    /// While it waited, too many others of its network were guesses.
+    #[error("held back")]
+    Held(Duration),
+}
 
 /// Slots for hashes.
 #[derive(Debug)]
@@ -19,6 +26,8 @@ pub(super) struct Hashing {
     slots: Arc<Semaphore>,
     waiting: AtomicUsize,
     waiting_max: usize,
+    /// Hashes that were begun.
+    begun: AtomicUsize,
 }
 
 impl Hashing {
@@ -27,6 +36,7 @@ impl Hashing {
             slots: Arc::new(Semaphore::new(slots)),
             waiting: AtomicUsize::new(0),
             waiting_max,
+            begun: AtomicUsize::new(0),
         }
     }
 
@@ -35,27 +45,39 @@ impl Hashing {
         &PROCESS
     }
 
+    /// How many hashes were begun.
+    #[cfg(test)]
+    pub(super) fn begun(&self) -> usize {
+        self.begun.load(Ordering::Relaxed)
+    }
+
     /// Runs `work` on a thread for blocking work. If the caller leaves, a hash that has begun keeps its slot to its end.
+    /// `held` is asked once more when the slot is there: others of its network may have failed meanwhile.
     pub(super) async fn run<T: Send + 'static>(
         &self,
+        held: &dyn Fn() -> Option<Duration>,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Overloaded> {
+    ) -> Result<T, Unhashed> {
         let place = self.queue()?;
         let slot = Arc::clone(&self.slots).acquire_owned().await;
-        let slot = slot.ok().ok_or(Overloaded)?;
+        let slot = slot.ok().ok_or(Unhashed::Overloaded)?;
         drop(place);
+        if let Some(wait) = held() {
+            return Err(Unhashed::Held(wait));
+        }
+        self.begun.fetch_add(1, Ordering::Relaxed);
         let task = tokio::task::spawn_blocking(move || {
             let done = work();
             drop(slot);
             done
         });
-        task.await.ok().ok_or(Overloaded)
+        task.await.ok().ok_or(Unhashed::Overloaded)
     }
 
-    fn queue(&self) -> Result<Waiting<'_>, Overloaded> {
+    fn queue(&self) -> Result<Waiting<'_>, Unhashed> {
         let place = Waiting(&self.waiting);
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.waiting_max {
-            return Err(Overloaded);
+            return Err(Unhashed::Overloaded);
         }
         Ok(place)
     }

@@ -13,6 +13,8 @@
 //! The room knows neither policy nor status codes, and it reads no file: [`crate::config`] hands it what was read. Its
 //! errors are words for the log; a client only learns that the credential is not valid.
 //!
+//! - **Guessing.** Failed sign-ins are counted by client network, and a network with too many waits ([`failures`]).
+//!
 //! Start at [`Authenticator`]; each kind of source is a module: [`jwt`], [`api_key`], [`basic`], [`mtls`], [`mod@header`],
 //! [`forward_auth`]. A further kind is a variant
 //! of [`source::Kind`] and the arms that the compiler then asks for.
@@ -22,6 +24,7 @@ use std::net::IpAddr;
 use http::HeaderMap;
 
 use self::certificate::ClientCertificate;
+use self::failures::Guard;
 use self::forward_auth::Ask;
 use self::revocation::Check;
 
@@ -33,6 +36,7 @@ pub mod certificate;
 pub mod claims;
 pub mod device;
 mod error;
+pub mod failures;
 pub mod forward_auth;
 mod hashing;
 pub mod header;
@@ -68,4 +72,6 @@ pub struct Head<'a> {
     pub certificate: Option<&'a ClientCertificate>,
     /// What is revoked, where anything is.
     pub revoked: Option<&'a Check<'a>>,
+    /// The failed sign-ins of the site, where they are counted.
+    pub guard: Option<Guard<'a>>,
 }

@@ -12,6 +12,7 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -23,8 +24,9 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::api_key::{ApiKey, ApiKeys, sha256};
-use super::basic::Users;
-use super::hashing::{Hashing, Overloaded};
+use super::basic::{Login, Users};
+use super::failures::{Failures, Settings};
+use super::hashing::{Hashing, Unhashed};
 use super::jwt::{Jwt, Keys};
 use super::keys::{ALGORITHMS, Key, KeyError};
 use super::source::{Kind, Place, Source};
@@ -211,6 +213,17 @@ fn ask_from(
     client: &str,
     now: Timestamp,
 ) -> String {
+    ask_guarded(site, fields, query, client, now, None)
+}
+
+fn ask_guarded(
+    site: &Authenticator,
+    fields: &[(HeaderName, String)],
+    query: Option<&str>,
+    client: &str,
+    now: Timestamp,
+    failures: Option<&Failures>,
+) -> String {
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
         headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
@@ -224,6 +237,7 @@ fn ask_from(
         ask: None,
         certificate: None,
         revoked: None,
+        guard: failures.map(|failures| failures.guard(client, Instant::now())),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -240,6 +254,7 @@ fn ask_from(
         }
         Presented::Failed { source } => format!("{source} failed"),
         Presented::Conflict => "conflict".to_owned(),
+        Presented::Held(wait) => format!("held for {} s", wait.as_secs()),
     }
 }
 
@@ -1021,6 +1036,7 @@ fn a_principal_carries_what_the_token_says() {
         ask: None,
         certificate: None,
         revoked: None,
+        guard: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -1401,21 +1417,209 @@ fn a_full_queue_for_passwords_is_no_wrong_password() {
     runtime.block_on(async {
         let hashing = Hashing::new(1, 1);
         let (release, wait) = std::sync::mpsc::channel::<()>();
-        let running = hashing.run(move || wait.recv().is_ok());
-        let waiting = hashing.run(|| true);
+        let running = hashing.run(&|| None, move || wait.recv().is_ok());
+        let waiting = hashing.run(&|| None, || true);
         let mut running = std::pin::pin!(running);
         let mut waiting = std::pin::pin!(waiting);
         // One look at each, so that nothing here can wait for ever.
         let mut look = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(running.as_mut().poll(&mut look).is_pending());
         assert!(waiting.as_mut().poll(&mut look).is_pending());
-        let mut refused = std::pin::pin!(hashing.run(|| true));
+        let mut refused = std::pin::pin!(hashing.run(&|| None, || true));
         let refused = refused.as_mut().poll(&mut look);
-        assert_eq!(refused, std::task::Poll::Ready(Err(Overloaded)));
+        assert_eq!(refused, std::task::Poll::Ready(Err(Unhashed::Overloaded)));
         release.send(()).unwrap();
         assert_eq!(tokio::join!(running, waiting), (Ok(true), Ok(true)));
-        assert_eq!(hashing.run(|| 7).await, Ok(7), "and it recovers");
+        assert_eq!(hashing.run(&|| None, || 7).await, Ok(7), "and it recovers");
     });
+}
+
+/// Counted, not timed: each of them costs one hash of the file's own kind.
+#[test]
+fn an_unknown_user_costs_what_a_wrong_password_costs() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let file = format!("ann:{}\n", bcrypt::hash("right", 4).unwrap());
+    let users = Users::parse(&file, &Arc::from("users")).users;
+    let hashing = Hashing::new(1, 8);
+    let verify = |pair: &str, held: Option<Duration>| {
+        let before = hashing.begun();
+        let login = Login::read(&STANDARD.encode(pair)).unwrap();
+        let outcome = runtime.block_on(users.verify(login, &hashing, &|| held));
+        (outcome.map(|found| found.is_ok()), hashing.begun() - before)
+    };
+    let wait = Duration::from_secs(7);
+    for (pair, held, want, hashes, why) in [
+        ("ann:wrong", None, Ok(false), 1, "a wrong password"),
+        ("bob:wrong", None, Ok(false), 1, "an unknown user"),
+        ("bob:right", None, Ok(false), 1, "with somebody's password"),
+        ("ann:", None, Ok(false), 1, "an empty password"),
+        (":", None, Ok(false), 1, "no name at all"),
+        ("ann:right", None, Ok(true), 1, "the right one"),
+        (
+            "ann:right",
+            Some(wait),
+            Err(Unhashed::Held(wait)),
+            0,
+            "held",
+        ),
+        (
+            "bob:wrong",
+            Some(wait),
+            Err(Unhashed::Held(wait)),
+            0,
+            "held",
+        ),
+    ] {
+        assert_eq!(verify(pair, held), (want, hashes), "{pair}: {why}");
+    }
+}
+
+/// Each row begins with no failure; two are enough for a hold.
+#[test]
+fn guesses_are_counted_and_make_their_network_wait() {
+    let site = Authenticator::new(vec![hs_source(), key_source("keys"), user_source("users")]);
+    let key = |key: &str| [(HeaderName::from_static("x-api-key"), key.to_owned())];
+    let both = |one: &[(HeaderName, String)], other: &[(HeaderName, String)]| [one, other].concat();
+    let good = bearer(&good()).to_vec();
+    let signed =
+        |changes: Value| bearer(&hs(&json!({ "alg": "HS256" }), &claims(changes))).to_vec();
+    let right = login("ann:right").to_vec();
+    let wrong = login("ann:wrong").to_vec();
+    let other = bearer(&raw(
+        &json!({ "alg": "HS256" }),
+        &claims(json!({})),
+        &EncodingKey::from_secret(b"another secret of thirty-two bytes"),
+        Algorithm::HS256,
+    ));
+    // What is sent twice, what is sent then, and what comes of that.
+    for (guess, then, want, why) in [
+        (&wrong, &right, "held for", "a right password waits as well"),
+        (&wrong, &wrong, "held for", "a wrong one"),
+        (&wrong, &good, "ann of hs", "a token is no guess: it passes"),
+        (
+            &wrong,
+            &key("key-ann").to_vec(),
+            "ann of keys",
+            "nor is a key",
+        ),
+        (
+            &wrong,
+            &other.to_vec(),
+            "held for",
+            "a wrong token is not told that it is wrong",
+        ),
+        (
+            &wrong,
+            &key("key-eve").to_vec(),
+            "held for",
+            "nor is a wrong key",
+        ),
+        (&wrong, &Vec::new(), "none", "who shows nothing is not held"),
+        (
+            &wrong,
+            &both(&right, &key("key-ann")),
+            "held for",
+            "a key beside it does not help",
+        ),
+        (
+            &login("zoe:right").to_vec(),
+            &right,
+            "held for",
+            "unknown users count",
+        ),
+        (
+            &login("ann").to_vec(),
+            &right,
+            "held for",
+            "so does what is no login",
+        ),
+        (
+            &other.to_vec(),
+            &right,
+            "held for",
+            "tokens of another hand count",
+        ),
+        (
+            &bearer("x").to_vec(),
+            &right,
+            "held for",
+            "and what is no token",
+        ),
+        (
+            &key("key-eve").to_vec(),
+            &right,
+            "held for",
+            "unknown keys count",
+        ),
+        (
+            &both(&wrong, &key("key-ann")),
+            &right,
+            "held for",
+            "a good key beside a guess hides nothing",
+        ),
+        (
+            &right,
+            &right,
+            "ann of users",
+            "what is right does not count",
+        ),
+        (&Vec::new(), &right, "ann of users", "nor does nothing"),
+        (
+            &signed(json!({ "exp": NOW - 61 })),
+            &right,
+            "ann of users",
+            "nor a true token that has ended",
+        ),
+        (
+            &signed(json!({ "nbf": NOW + 61 })),
+            &right,
+            "ann of users",
+            "or has not begun",
+        ),
+        (
+            &signed(json!({ "aud": "x" })),
+            &right,
+            "ann of users",
+            "or is for somebody else",
+        ),
+        (
+            &key("key-old").to_vec(),
+            &right,
+            "ann of users",
+            "nor a true key that has ended",
+        ),
+        (
+            &key("key-net").to_vec(),
+            &right,
+            "ann of users",
+            "or comes from elsewhere",
+        ),
+        (
+            &vec![(AUTHORIZATION, "Digest x".to_owned())],
+            &right,
+            "ann of users",
+            "nor what is none of ours",
+        ),
+    ] {
+        let failures = Failures::new(Settings {
+            failures: 2,
+            per: Duration::from_secs(3600),
+            hold: Duration::from_secs(3600),
+        });
+        let ask = |fields: &[(HeaderName, String)], client| {
+            ask_guarded(&site, fields, None, client, now(), Some(&failures))
+        };
+        for _ in 0..2 {
+            let first = ask(guess, "198.51.100.7");
+            assert!(!first.starts_with("held"), "{why}: {first}");
+        }
+        let got = ask(then, "198.51.100.7");
+        assert!(got.starts_with(want), "{why}: {got}");
+        let elsewhere = ask(&right, "198.51.100.8");
+        assert_eq!(elsewhere, "ann of users", "{why}: a neighbour");
+    }
 }
 
 proptest! {
@@ -1453,7 +1657,7 @@ proptest! {
             put("x-token", value);
             put("x-api-key", value);
             put("cookie", &[b"t=", value.as_slice()].concat());
-            let head = Head { headers: &headers, query: Some(&query), client: [127, 0, 0, 1].into(), peer: [127, 0, 0, 1].into(), ask: None, certificate: None, revoked: None };
+            let head = Head { headers: &headers, query: Some(&query), client: [127, 0, 0, 1].into(), peer: [127, 0, 0, 1].into(), ask: None, certificate: None, revoked: None, guard: None };
             let presented = runtime.block_on(site.authenticate(&head, now()));
             let untouched = *value == good().into_bytes();
             prop_assert!(untouched || !matches!(presented, Presented::Valid(_)), "{presented:?}");

@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
@@ -70,6 +71,8 @@ pub struct Judged {
     pub caller: Caller,
     /// The device, where it was looked at.
     pub device: Option<Device>,
+    /// Where the credential was not believed, so long to wait; then nothing else here counts.
+    pub held: Option<Duration>,
 }
 
 /// What was seen of a caller.
@@ -95,6 +98,7 @@ impl Judged {
             challenges: Vec::new(),
             caller: Caller::Unseen,
             device: None,
+            held: None,
         }
     }
 
@@ -157,6 +161,7 @@ impl Case<'_> {
         notes: Notes,
         record: &mut Record,
     ) -> Result<Judged, Failure> {
+        let counted = self.site().and_then(|site| site.brute_force.as_ref());
         let head = Head {
             headers: self.headers,
             query: self.target.query(),
@@ -165,6 +170,7 @@ impl Case<'_> {
             ask: Some(self),
             certificate: self.connection.certificate.as_deref(),
             revoked: self.revoked,
+            guard: counted.map(|counted| counted.failures.guard(self.client, Instant::now())),
         };
         let presented = sources.authenticate(&head, self.now).await;
         let mut person = None;
@@ -185,6 +191,16 @@ impl Case<'_> {
                 (Identity::Failed, Credential::Absent)
             }
             Presented::Conflict => return Err(Failure::Malformed("two-credentials")),
+            Presented::Held(wait) => {
+                let nobody = Decision {
+                    verdict: Verdict::NotAuthenticated,
+                    rule: None,
+                };
+                return Ok(Judged {
+                    held: Some(*wait),
+                    ..Judged::unseen(nobody)
+                });
+            }
             Presented::Valid(principal) => {
                 record.principal = Some(Arc::clone(principal));
                 let known = person.insert(self.snapshot.policy.person(Arc::clone(principal)));
@@ -197,6 +213,7 @@ impl Case<'_> {
             Presented::None
             | Presented::Invalid { .. }
             | Presented::Failed { .. }
+            | Presented::Held(_)
             | Presented::Conflict => None,
         };
         let device = self.device(principal);
@@ -227,6 +244,7 @@ impl Case<'_> {
             challenges,
             caller,
             device,
+            held: None,
         })
     }
 

@@ -12,6 +12,7 @@
 //! - [`exchange`]: the access record of one request, closed at the end of its body.
 //! - [`again`]: requests under way, judged again.
 //! - [`body`]: the one response body type.
+//! - `held`: the answer to a client that has guessed too often.
 //! - `leftover`: request bodies that an answer of ours does not wait for.
 //!
 //! This room does not know where requests come from (`server`) nor how a configuration was written (`config`).
@@ -22,6 +23,7 @@ pub mod connection;
 pub mod enforce;
 pub mod exchange;
 pub mod headers;
+mod held;
 pub mod intake;
 mod leftover;
 mod limit;

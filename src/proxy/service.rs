@@ -34,6 +34,7 @@ use super::connection::{Connection, Tunnel};
 use super::enforce::{Caller, Case, Judged, tell};
 use super::exchange::Exchange;
 use super::headers::{self, Hop};
+use super::held;
 use super::intake::{self, Intake};
 use super::leftover;
 use super::limit::{Reached, record_closed};
@@ -329,6 +330,11 @@ impl Gate {
             // A site that is not there asks nobody to sign in.
             (First::SignIn, None) => return Err(Failure::Internal),
         };
+        if let Some(wait) = judged.held {
+            held::record(site, &mut exchange.record);
+            let asker = asker(snapshot, site, route, parts, &exchange.record);
+            return Ok(Step::Answer(held::answer(wait, &asker)));
+        }
         let decision = judged.decision;
         if decision.verdict == Verdict::Allow {
             if kept == Kept::Open {
@@ -354,6 +360,7 @@ impl Gate {
             challenges,
             caller: seen,
             device,
+            held: _,
         } = judged;
         exchange.seen.device = device;
         exchange.seen.decision = Some(decision);

@@ -100,7 +100,7 @@ pub const TABLE: &[Row] = &[
         429,
         "Too many requests",
         "You have sent too many requests in a short time",
-        "a limit is reached; `Retry-After` tells when it is not",
+        "a limit is reached, or too many sign-ins failed; `Retry-After` tells when it is not",
     ),
     row(
         Reason::FACT_UNAVAILABLE,

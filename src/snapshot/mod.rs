@@ -20,6 +20,7 @@ use crate::policy::Policy;
 
 use headers::{HeaderEdits, Rewrite};
 
+pub mod brute_force;
 pub mod headers;
 pub mod limit;
 pub mod log;
@@ -250,6 +251,8 @@ pub struct Site {
     pub response_headers: HeaderEdits,
     /// Whether it is closed.
     pub maintenance: maintenance::Maintenance,
+    /// What becomes of clients that fail to sign in again and again.
+    pub brute_force: Option<brute_force::BruteForce>,
 }
 
 /// `headers_to_upstream`.

@@ -18,6 +18,7 @@ mod support;
 mod address;
 mod admin;
 mod asked;
+mod brute_force;
 mod conformance;
 mod denial;
 mod devices;

@@ -331,6 +331,7 @@ fn authenticate(
         ask: None,
         certificate: None,
         revoked: check.as_ref(),
+        guard: None,
     };
     let presented = runtime.block_on(site.identity.authenticate(&head, asked.now));
     let (caller, words) = match &presented {
@@ -350,6 +351,8 @@ fn authenticate(
             Caller::Failed,
             format!("a credential whose source has failed ({source})"),
         ),
+        // Nobody counts here.
+        Presented::Held(_) => (Caller::Invalid, "a credential that has to wait".to_owned()),
         Presented::Conflict => (
             Caller::Invalid,
             "two valid credentials of different people".to_owned(),

@@ -2,6 +2,7 @@
 
 pub mod access_log;
 pub mod answer;
+mod brute_force;
 pub mod candidate;
 pub mod client;
 mod condition;

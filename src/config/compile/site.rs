@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderName};
 
-use super::{denial, duration, header_name, headers, identity, maintenance, rewrite, size};
+use super::{
+    brute_force, denial, duration, header_name, headers, identity, maintenance, rewrite, size,
+};
 use crate::config::compile::answer;
 use crate::config::nearest::nearest;
 use crate::config::node::{Node, Span, Table};
@@ -101,6 +103,7 @@ fn site(
     let name = table.many("host").next().and_then(Node::as_str);
     let name: Arc<str> = Arc::from(name.unwrap_or_default());
     Site {
+        brute_force: brute_force::compile(table.table("brute_force"), &name, &identity, cx),
         maintenance: maintenance::compile(around.root, table.table("maintenance"), &name, cx),
         name,
         routes: routes(table, &denial, around, cx),

@@ -509,10 +509,25 @@ pub(super) static MAINTENANCE: Section = Section {
 pub(super) static BRUTE_FORCE: Section = Section {
     id: "brute_force",
     title: "[site.brute_force]",
-    about: "Failed sign-ins of one address.",
+    about: "Failed sign-ins of one client: an IPv4 address, or an IPv6 /64.",
     groups: &[&[
-        Key::default("failures", Kind::Integer(1, 1_000_000), "20", "how many"),
-        Key::default("per", DURATION, "\"1min\"", "in how long"),
-        Key::default("hold", DURATION, "\"1min\"", "and how long it then waits"),
+        Key::default(
+            "failures",
+            Kind::Integer(1, 1_000_000),
+            "20",
+            "how many credentials may be wrong",
+        ),
+        Key::default(
+            "per",
+            DURATION,
+            "\"1min\"",
+            "in how long; one is forgiven each `per / failures`",
+        ),
+        Key::default(
+            "hold",
+            DURATION,
+            "\"1min\"",
+            "how long the client then waits: 429 for passwords, right or wrong, and for wrong tokens and keys",
+        ),
     ]],
 };

@@ -129,8 +129,7 @@ pub(super) static SITE: Section = Section {
                 "brute_force",
                 Kind::Table(&BRUTE_FORCE),
                 "failed sign-ins of one address",
-            )
-            .not_yet("protection of sign-in"),
+            ),
         ],
     ],
 };

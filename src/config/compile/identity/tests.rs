@@ -512,6 +512,7 @@ fn compiled_sources_let_their_people_in() {
         ask: None,
         certificate: None,
         revoked: None,
+        guard: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
