@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::View;
 use crate::observe::metrics::text::{Kind, Page};
 use crate::snapshot::Snapshot;
+use crate::snapshot::acme::Outcome;
 use crate::upstream::registry::{Condition, State, millis};
 
 /// Writes the page.
@@ -41,6 +42,7 @@ pub(super) fn write(view: &View, snapshot: &Snapshot, now: Timestamp) -> String 
     keys(snapshot, now, &mut page);
     devices(snapshot, now, &mut page);
     certificates(snapshot, &mut page);
+    orders(snapshot, &mut page);
     limits(snapshot, &mut page);
     closed(snapshot, now, &mut page);
     process(view, &mut page);
@@ -215,11 +217,15 @@ fn devices(snapshot: &Snapshot, now: Timestamp, page: &mut Page) {
 
 fn certificates(snapshot: &Snapshot, page: &mut Page) {
     // The earliest end counts where two certificates of a listener are for the same name.
-    let mut ends: BTreeMap<(String, &str), i64> = BTreeMap::new();
+    let mut ends: BTreeMap<(String, String), i64> = BTreeMap::new();
     for listener in &snapshot.listeners {
         let Some(tls) = &listener.tls else { continue };
         for certificate in tls.certificates() {
-            let name = certificate.names().first().map_or("", |name| name);
+            let name = certificate
+                .names()
+                .first()
+                .map_or("", |name| name)
+                .to_owned();
             let end = certificate.not_after().as_second();
             let earliest = ends.entry((listener.address.to_string(), name));
             let earliest = earliest.or_insert(end);
@@ -229,8 +235,28 @@ fn certificates(snapshot: &Snapshot, page: &mut Page) {
     let name = "portcullis_tls_certificate_expiry_timestamp_seconds";
     let help = "The last second of a certificate, by listener and its first name.";
     page.family(name, Kind::Gauge, help);
-    for ((listener, first), end) in ends {
-        page.sample(name, &[("listener", &listener), ("name", first)], end);
+    for ((listener, first), end) in &ends {
+        page.sample(name, &[("listener", listener), ("name", first)], end);
+    }
+}
+
+/// Orders at ACME authorities.
+fn orders(snapshot: &Snapshot, page: &mut Page) {
+    if snapshot.issuances.is_empty() {
+        return;
+    }
+    let name = "portcullis_acme_orders_total";
+    let help = "Orders of certificates that ended, by name and result.";
+    page.family(name, Kind::Counter, help);
+    for slot in snapshot
+        .issuances
+        .iter()
+        .flat_map(|issuance| &issuance.names)
+    {
+        for (result, outcome) in [("issued", Outcome::Issued), ("failed", Outcome::Failed)] {
+            let labels = [("name", slot.name()), ("result", result)];
+            page.sample(name, &labels, slot.orders(outcome));
+        }
     }
 }
 
