@@ -30,7 +30,7 @@ mod without {
 
     /// Nothing to do.
     #[derive(Debug, Default)]
-    pub struct Issuing;
+    pub struct Issuing {}
 
     impl Issuing {
         /// Nothing to do.
