@@ -9,6 +9,7 @@ use super::View;
 use crate::identity::failures::Tally;
 use crate::observe::metrics::text::{Kind, Page};
 use crate::snapshot::Snapshot;
+use crate::snapshot::acme::Outcome;
 use crate::upstream::registry::{Condition, State, millis};
 
 /// Writes the page.
@@ -43,6 +44,7 @@ pub(super) fn write(view: &View, snapshot: &Snapshot, now: Timestamp) -> String 
     devices(snapshot, now, &mut page);
     revocations(snapshot, now, &mut page);
     certificates(snapshot, &mut page);
+    orders(snapshot, &mut page);
     limits(snapshot, &mut page);
     sign_ins(snapshot, &mut page);
     closed(snapshot, now, &mut page);
@@ -288,11 +290,15 @@ fn revocations(snapshot: &Snapshot, now: Timestamp, page: &mut Page) {
 
 fn certificates(snapshot: &Snapshot, page: &mut Page) {
     // The earliest end counts where two certificates of a listener are for the same name.
-    let mut ends: BTreeMap<(String, &str), i64> = BTreeMap::new();
+    let mut ends: BTreeMap<(String, String), i64> = BTreeMap::new();
     for listener in &snapshot.listeners {
         let Some(tls) = &listener.tls else { continue };
         for certificate in tls.certificates() {
-            let name = certificate.names().first().map_or("", |name| name);
+            let name = certificate
+                .names()
+                .first()
+                .map_or("", |name| name)
+                .to_owned();
             let end = certificate.not_after().as_second();
             let earliest = ends.entry((listener.address.to_string(), name));
             let earliest = earliest.or_insert(end);
@@ -302,8 +308,28 @@ fn certificates(snapshot: &Snapshot, page: &mut Page) {
     let name = "portcullis_tls_certificate_expiry_timestamp_seconds";
     let help = "The last second of a certificate, by listener and its first name.";
     page.family(name, Kind::Gauge, help);
-    for ((listener, first), end) in ends {
-        page.sample(name, &[("listener", &listener), ("name", first)], end);
+    for ((listener, first), end) in &ends {
+        page.sample(name, &[("listener", listener), ("name", first)], end);
+    }
+}
+
+/// Orders at ACME authorities.
+fn orders(snapshot: &Snapshot, page: &mut Page) {
+    if snapshot.issuances.is_empty() {
+        return;
+    }
+    let name = "portcullis_acme_orders_total";
+    let help = "Orders of certificates that ended, by name and result.";
+    page.family(name, Kind::Counter, help);
+    for slot in snapshot
+        .issuances
+        .iter()
+        .flat_map(|issuance| &issuance.names)
+    {
+        for (result, outcome) in [("issued", Outcome::Issued), ("failed", Outcome::Failed)] {
+            let labels = [("name", slot.name()), ("result", result)];
+            page.sample(name, &labels, slot.orders(outcome));
+        }
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Context {
     pub key_sets: Vec<crate::snapshot::KeySet>,
     /// Services that identity sources ask.
     pub forward_auths: Vec<crate::snapshot::AuthService>,
+    /// Certificates to be issued, as listeners ask for them.
+    pub issuances: Vec<crate::snapshot::acme::Issuance>,
     /// The time of the load: `until` and stale snapshots are judged by it.
     pub now: jiff::Timestamp,
     /// Where the lines of the files begin.
@@ -57,6 +59,8 @@ pub struct Memory {
     pub revoked: Arc<crate::identity::revocation::Added>,
     /// Failed sign-ins.
     pub failures: crate::snapshot::brute_force::Known,
+    /// Certificates that were issued, and challenges that are pending.
+    pub acme: crate::snapshot::acme::Kept,
     /// By site: whether an operator closed it while running.
     pub switches: std::collections::BTreeMap<Arc<str>, Arc<crate::snapshot::maintenance::Switch>>,
 }

@@ -89,6 +89,23 @@ pub fn admin_socket() -> PathBuf {
     }
 }
 
+/// Where accounts at ACME authorities and their certificates are kept: `/var/lib/portcullis/acme`, or `acme` in the working
+/// folder where `/var/lib/portcullis` does not exist.
+#[must_use]
+pub fn acme_storage() -> PathBuf {
+    let folder = Path::new("/var/lib/portcullis");
+    if folder.is_dir() {
+        folder.join("acme")
+    } else {
+        PathBuf::from("acme")
+    }
+}
+
+/// The directory of Let's Encrypt, and of its staging environment.
+pub const LETSENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
+/// See [`LETSENCRYPT`].
+pub const LETSENCRYPT_STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
+
 /// One worker per core that this process may use.
 #[must_use]
 pub fn workers() -> usize {

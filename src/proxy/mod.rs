@@ -3,6 +3,7 @@
 //! - [`service`]: the stack, in order; a `tower::Service` at its door.
 //! - [`intake`]: refuses ambiguous requests and reads host and path once.
 //! - [`enforce`]: facts → decision → permit or denial.
+//! - `acme`: challenges of an authority, before anything is judged.
 //! - `limit`: counting in limits, and their answer.
 //! - `own`: the answers that we write; [`upward`]: a request head as the upstream gets it.
 //! - `watch`: shadow rules and the candidate policy, after the verdict.
@@ -18,6 +19,7 @@
 //! This room does not know where requests come from (`server`) nor how a configuration was written (`config`).
 
 pub mod again;
+mod acme;
 pub mod body;
 pub mod connection;
 pub mod enforce;

@@ -3,6 +3,7 @@
 //! 1. `exchange` opens the access record: outermost, so that every outcome below is logged.
 //! 2. `intake` refuses what can be read in two ways, before anything is concluded from it.
 //! 3. The client address: policy judges it, so a word that a trusted peer garbled must stop here.
+//!    An authority that asks for a challenge of ours is answered here: it is nobody's client.
 //! 4. Site and route (`Policy::locate`), then the first judgement with identity open: certain denies cost no cryptography.
 //! 5. What needs no sign-in and no upstream: 421 by certificate, the https redirect, CORS preflights; then a closed site, and
 //!    the limits per client, which protect the sign-in.
@@ -29,6 +30,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
 use super::again;
+use super::acme;
 use super::body::GateBody;
 use super::connection::{Connection, Tunnel};
 use super::enforce::{Caller, Case, Judged, tell};
@@ -249,6 +251,9 @@ impl Gate {
         record.scheme = Some(scheme);
         record.host = Some(Text::from(&*host));
 
+        if let Some(proof) = acme::answer(&snapshot.challenges, parts, &host, record) {
+            return Ok(Step::Answer(proof));
+        }
         let located = snapshot.policy.locate(&host, &target);
         let place = located.ok().ok_or(Failure::AmbiguousPath)?;
         exchange.seen.place = place;

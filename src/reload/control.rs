@@ -27,6 +27,7 @@ use crate::config::context::Memory;
 use crate::config::{Diagnostic, Input, Report};
 use crate::observe::access_log::Logger;
 use crate::observe::metrics::{self, Metrics};
+use crate::server::acme::{self, Issuing};
 use crate::server::admission::Admission;
 use crate::server::inherited::{Inherited, Role, Tidings};
 use crate::server::worker::Command;
@@ -67,6 +68,7 @@ pub(super) struct Control {
     /// When the newest load began.
     pub(super) loaded: SystemTime,
     pub(super) fetching: Fetching,
+    pub(super) issuing: Issuing,
     pub(super) last_reload: Option<(Timestamp, bool)>,
     pub(super) inherited: Inherited,
     pub(super) successor: Option<Successor>,
@@ -102,6 +104,7 @@ impl Control {
             self.doors.apply(admin, &self.view);
             self.fetching
                 .follow(&self.publisher.newest(), &mut self.memory);
+            self.issuing.follow(&self.publisher.newest());
             let (tell, mut told) = mpsc::channel(1);
             let mut files = (watch == Watch::Files).then(|| FileWatch::new(tell.clone()));
             self.watch(files.as_mut());
@@ -325,10 +328,12 @@ impl Control {
         }
         let generation = snapshot.generation;
         self.view.upstreams.adopt(&snapshot);
+        acme::fill(&snapshot);
         let snapshot = Arc::new(snapshot);
         self.publisher.publish(Arc::clone(&snapshot));
         revocation::follow(&snapshot.revocation);
         self.fetching.follow(&snapshot, &mut self.memory);
+        self.issuing.follow(&snapshot);
         self.changes.tell(before, snapshot);
         self.listeners.apply(prepared, &self.workers);
         self.doors.apply(doors, &self.view);
@@ -405,6 +410,8 @@ impl Control {
             }
         };
         self.view.draining.store(true, Ordering::Relaxed);
+        // Whoever comes after us may order from now on.
+        self.issuing = Issuing::default();
         if ending != Ending::Succeeded {
             self.supervisor.stopping();
         }

@@ -159,6 +159,7 @@ impl Instance {
         let Some(snapshot) = snapshot else {
             return Err(StartError::Config(Box::new(report)));
         };
+        crate::server::acme::fill(&snapshot);
         let snapshot = Arc::new(snapshot);
         super::revocation::follow(&snapshot.revocation);
         let workers = snapshot.server.workers;
@@ -237,6 +238,7 @@ impl Instance {
             view,
             loaded: loading,
             fetching: super::keys::Fetching::default(),
+            issuing: crate::server::acme::Issuing::default(),
             last_reload: None,
             inherited: std::mem::take(&mut process.inherited),
             successor: process.successor.take(),

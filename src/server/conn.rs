@@ -13,13 +13,12 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 
 use super::frames::PREFACE;
 use super::io::{ClientIo, ClientStream, Meter};
 use super::proxy_protocol::{self, Header};
 use super::worker::Worker;
-use super::{http2, idle, refused, tunnel};
+use super::{handshake, http2, idle, refused, tunnel};
 use crate::identity::certificate::ClientCertificate;
 use crate::observe::metrics::Closed;
 use crate::policy::facts::{TlsFacts, TlsVersion};
@@ -98,9 +97,9 @@ pub(crate) async fn serve(
         None => ClientStream::Tcp(socket),
         Some(tls) => {
             // Boxed: a handshake needs room that the connection's long life does not.
-            let accepting = Box::pin(TlsAcceptor::from(Arc::clone(&tls.config)).accept(socket));
+            let accepting = Box::pin(handshake::accept(tls, socket));
             match tokio::time::timeout_at(clock.deadline().into(), accepting).await {
-                Ok(Ok(stream)) => {
+                Ok(Ok(Some(stream))) => {
                     let (_, session) = stream.get_ref();
                     connection.tls = Some(TlsFacts {
                         version: match session.protocol_version() {
@@ -117,6 +116,7 @@ pub(crate) async fn serve(
                     connection.sni = session.server_name().map(Rc::from);
                     ClientStream::Tls(Box::new(stream))
                 }
+                Ok(Ok(None)) => return,
                 Ok(Err(error)) => {
                     gate.metrics.closed(Closed::Handshake);
                     tracing::debug!(peer = %connection.peer, %error, "TLS handshake failed");

@@ -21,6 +21,7 @@ use crate::policy::Policy;
 use headers::{HeaderEdits, Rewrite};
 
 pub mod brute_force;
+pub mod acme;
 pub mod headers;
 pub mod limit;
 pub mod log;
@@ -47,6 +48,10 @@ pub struct Snapshot {
     pub admin: Admin,
     /// The sockets to listen on.
     pub listeners: Vec<Arc<Listener>>,
+    /// Certificates that authorities issue.
+    pub issuances: Vec<acme::Issuance>,
+    /// What those authorities may ask for.
+    pub challenges: Arc<acme::Challenges>,
     /// Whose forwarding headers are believed.
     pub trust: Trust,
     /// GeoIP.

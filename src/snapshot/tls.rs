@@ -25,12 +25,24 @@ use rustls_pki_types::{
 use thiserror::Error;
 use webpki::{EndEntityCert, KeyUsage};
 
+use super::acme::{Challenges, Slot};
+
 /// TLS of a listener.
 #[derive(Debug)]
 pub struct ServerTls {
     /// The rustls configuration; ALPN and certificates inside.
     pub config: Arc<ServerConfig>,
     certificates: Arc<Certificates>,
+    challenges: Option<Arc<Challenges>>,
+}
+
+/// Certificates of a listener that are issued while it runs.
+#[derive(Debug, Default)]
+pub struct Issued {
+    /// One for each name that no other certificate covers.
+    pub slots: Vec<Arc<Slot>>,
+    /// What authorities may ask for in handshakes.
+    pub challenges: Option<Arc<Challenges>>,
 }
 
 /// TLS towards an upstream.
@@ -122,7 +134,23 @@ impl ServerTls {
         clients: ClientCertificates,
         min_version: MinVersion,
     ) -> Result<Self, TlsError> {
-        let certificates = Arc::new(Certificates::new(certificates)?);
+        Self::with_issued(certificates, Issued::default(), clients, min_version)
+    }
+
+    /// The same with names whose certificates are issued while it runs. While there is none at all, handshakes are refused.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; no certificate is no error where challenges are answered.
+    pub fn with_issued(
+        certificates: Vec<Certificate>,
+        issued: Issued,
+        clients: ClientCertificates,
+        min_version: MinVersion,
+    ) -> Result<Self, TlsError> {
+        if certificates.is_empty() && issued.challenges.is_none() {
+            return Err(TlsError::NoCertificate);
+        }
+        let certificates = Arc::new(Certificates::new(certificates, issued.slots));
         let resolver: Arc<dyn ResolvesServerCert> = Arc::<Certificates>::clone(&certificates);
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(min_version.versions())
@@ -162,7 +190,15 @@ impl ServerTls {
         Ok(Self {
             config: Arc::new(config),
             certificates,
+            challenges: issued.challenges,
         })
+    }
+
+    /// Challenges that an authority may check in a handshake, where any is pending.
+    #[must_use]
+    pub fn challenged(&self) -> Option<&Challenges> {
+        let challenges = self.challenges.as_deref()?;
+        challenges.any().then_some(challenges)
     }
 
     /// Whether the certificate that a client was served when it asked for `sni` covers `host` (lower case, no port). If not,
@@ -170,13 +206,23 @@ impl ServerTls {
     /// covers every host: no client can have checked it against one.
     #[must_use]
     pub fn covers(&self, sni: Option<&str>, host: &str) -> bool {
-        let mut served = self.certificates.served(sni);
-        served.all(|certificate| certificate.covers(host))
+        match self.certificates.served(sni) {
+            Served::Written(numbers) => {
+                let mut served = self.certificates.written(numbers);
+                served.all(|certificate| certificate.covers(host))
+            }
+            Served::Issued(slot) => slot
+                .with(|certificate| certificate.covers(host))
+                .unwrap_or(false),
+            Served::Nothing => false,
+        }
     }
 
-    /// The certificates, in the order written.
-    pub fn certificates(&self) -> impl Iterator<Item = &Certificate> {
-        self.certificates.all.iter()
+    /// The certificates, in the order written; then those that were issued.
+    pub fn certificates(&self) -> impl Iterator<Item = Arc<Certificate>> {
+        let issued = self.certificates.slots.iter();
+        let issued = issued.filter_map(|slot| slot.certificate());
+        self.certificates.all.iter().cloned().chain(issued)
     }
 }
 
@@ -281,7 +327,9 @@ impl Certificate {
         self.not_after
     }
 
-    fn covers(&self, host: &str) -> bool {
+    /// Whether it is for this host (lower case, no port). One without names covers every host.
+    #[must_use]
+    pub fn covers(&self, host: &str) -> bool {
         if !self.named {
             return true;
         }
@@ -310,21 +358,60 @@ impl MinVersion {
     }
 }
 
+/// The handshake with which an authority checks that a name is ours (RFC 8737 §3): one certificate, one protocol, and nobody
+/// is asked who they are.
+///
+/// # Errors
+/// Where certificate or key are broken.
+pub fn challenge_config(
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, TlsError> {
+    let key = provider()
+        .key_provider
+        .load_private_key(key)
+        .map_err(TlsError::Key)?;
+    let own = rustls::sign::SingleCertAndKey::from(CertifiedKey::new(vec![certificate], key));
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(MinVersion::V1_2.versions())
+        .map_err(TlsError::Refused)?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(own));
+    config.alpn_protocols = vec![ACME_TLS.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+/// The protocol by which an authority asks for its challenge (RFC 8737 §6.2).
+pub const ACME_TLS: &[u8] = b"acme-tls/1";
+
 /// The certificates of a listener, by name.
 #[derive(Debug)]
 struct Certificates {
-    all: Vec<Certificate>,
+    all: Vec<Arc<Certificate>>,
     /// By whole name.
     exact: HashMap<Box<str>, Vec<usize>>,
     /// By what stands behind `*.`.
     wildcard: HashMap<Box<str>, Vec<usize>>,
+    /// Names that an authority issues for, in order.
+    slots: Vec<Arc<Slot>>,
+    /// Their places by name.
+    issued: HashMap<Box<str>, usize>,
+}
+
+/// What answers to a name.
+enum Served<'c> {
+    /// Certificates by their numbers.
+    Written(&'c [usize]),
+    /// One that was issued.
+    Issued(&'c Slot),
+    /// There is none.
+    Nothing,
 }
 
 impl Certificates {
-    fn new(all: Vec<Certificate>) -> Result<Self, TlsError> {
-        if all.is_empty() {
-            return Err(TlsError::NoCertificate);
-        }
+    fn new(all: Vec<Certificate>, slots: Vec<Arc<Slot>>) -> Self {
         let mut exact: HashMap<Box<str>, Vec<usize>> = HashMap::new();
         let mut wildcard: HashMap<Box<str>, Vec<usize>> = HashMap::new();
         for (number, certificate) in all.iter().enumerate() {
@@ -336,17 +423,21 @@ impl Certificates {
                 table.entry(Box::from(name)).or_default().push(number);
             }
         }
-        Ok(Self {
-            all,
+        let places = slots.iter().enumerate();
+        let issued = places.map(|(place, slot)| (Box::from(slot.name()), place));
+        Self {
+            all: all.into_iter().map(Arc::new).collect(),
             exact,
             wildcard,
-        })
+            issued: issued.collect(),
+            slots,
+        }
     }
 
-    /// The certificates for a name: several where the same name has keys of several kinds. An exact name beats a wildcard; the
-    /// first certificate stands in where no name fits.
-    fn served(&self, sni: Option<&str>) -> impl Iterator<Item = &Certificate> {
-        let numbers = sni.and_then(|sni| {
+    /// What answers to a name: several certificates where the same name has keys of several kinds. An exact name beats a
+    /// wildcard; the first certificate stands in where no name fits.
+    fn served(&self, sni: Option<&str>) -> Served<'_> {
+        let found = sni.and_then(|sni| {
             let lower;
             let name = if sni.bytes().any(|b| b.is_ascii_uppercase()) {
                 lower = sni.to_ascii_lowercase();
@@ -355,23 +446,49 @@ impl Certificates {
                 sni
             };
             let name = name.strip_suffix('.').unwrap_or(name);
-            let found = self.exact.get(name);
-            found.or_else(|| self.wildcard.get(name.split_once('.')?.1))
+            if let Some(numbers) = self.exact.get(name) {
+                return Some(Served::Written(numbers));
+            }
+            let slot = self
+                .issued
+                .get(name)
+                .and_then(|place| self.slots.get(*place));
+            if let Some(slot) = slot.filter(|slot| slot.with(|_| ()).is_some()) {
+                return Some(Served::Issued(slot));
+            }
+            let numbers = self.wildcard.get(name.split_once('.')?.1)?;
+            Some(Served::Written(numbers))
         });
-        let numbers = numbers.map_or(&[0][..], Vec::as_slice);
+        if let Some(found) = found {
+            return found;
+        }
+        if !self.all.is_empty() {
+            return Served::Written(&[0]);
+        }
+        let mut filled = self.slots.iter().filter(|slot| slot.with(|_| ()).is_some());
+        filled
+            .next()
+            .map_or(Served::Nothing, |slot| Served::Issued(slot))
+    }
+
+    fn written(&self, numbers: &[usize]) -> impl Iterator<Item = &Arc<Certificate>> {
         numbers.iter().filter_map(|number| self.all.get(*number))
     }
 }
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let sni = hello.server_name();
-        let speaks = |certificate: &&Certificate| {
+        let numbers = match self.served(hello.server_name()) {
+            Served::Written(numbers) => numbers,
+            Served::Issued(slot) => return slot.with(|certificate| Arc::clone(&certificate.key)),
+            Served::Nothing => return None,
+        };
+        let speaks = |certificate: &&Arc<Certificate>| {
             let scheme = certificate.key.key.choose_scheme(hello.signature_schemes());
             scheme.is_some()
         };
-        let suited = self.served(sni).find(speaks);
-        let chosen = suited.or_else(|| self.served(sni).next())?;
+        let suited = self.written(numbers).find(speaks);
+        let chosen = suited.or_else(|| self.written(numbers).next())?;
         Some(Arc::clone(&chosen.key))
     }
 }

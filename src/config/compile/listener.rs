@@ -25,7 +25,7 @@ pub(super) fn compile(root: &Table, cx: &mut Context) -> Vec<Arc<Listener>> {
                 cx.error("redirect-loop", entry.key_span, message);
                 None
             }
-            (Some(settings), None) => secured(settings, cx),
+            (Some(settings), None) => secured(settings, root, cx),
         };
         let introduced = table
             .get("proxy_protocol")
@@ -82,8 +82,12 @@ pub(super) fn compile(root: &Table, cx: &mut Context) -> Vec<Arc<Listener>> {
 }
 
 /// TLS settings, or a finding: never nothing without a word.
-fn secured(table: &Table, cx: &mut Context) -> Option<Arc<crate::snapshot::tls::ServerTls>> {
-    let compiled = tls::server(table, cx);
+fn secured(
+    table: &Table,
+    root: &Table,
+    cx: &mut Context,
+) -> Option<Arc<crate::snapshot::tls::ServerTls>> {
+    let compiled = tls::server(table, root, cx);
     if compiled.is_none() && !cx.report.refused() {
         cx.error("bad-tls", table.span, "these TLS settings cannot be used");
     }

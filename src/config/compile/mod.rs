@@ -73,6 +73,7 @@ pub(crate) fn snapshot(root: &Table, generation: u64, cx: &mut Context) -> Optio
     }
     let edits_answers = edits_answers(&response_headers, &compiled.sites);
     let counts = cx.memory.counts.of(policy.limits());
+    cx.memory.acme.tidy();
     let mut watch = cx.watch.clone();
     watch.sort();
     watch.dedup();
@@ -81,6 +82,8 @@ pub(crate) fn snapshot(root: &Table, generation: u64, cx: &mut Context) -> Optio
         server,
         admin,
         listeners,
+        issuances: std::mem::take(&mut cx.issuances),
+        challenges: Arc::clone(&cx.memory.acme.challenges),
         trust,
         geo,
         geo_log: root

@@ -244,9 +244,9 @@ static LISTENER_TLS: Section = Section {
         Key::optional(
             "acme",
             Kind::Table(&ACME),
-            "certificates from an ACME authority",
+            "certificates from an ACME authority, for every host of a site that `certificates` do not cover",
         )
-        .not_yet("ACME"),
+        .with("acme", cfg!(feature = "acme")),
         Key::optional(
             "client_ca",
             Kind::File,
@@ -290,11 +290,54 @@ static CERTIFICATE: Section = Section {
 static ACME: Section = Section {
     id: "acme",
     title: "[listener.tls.acme]",
-    about: "Certificates from an ACME authority.",
+    about: "Certificates from an ACME authority (RFC 8555), one for each host of the sites. Who writes this table agrees to the authority's terms of service.",
     groups: &[&[
         Key::required("email", Kind::Text, "the account's address"),
-        Key::optional("directory", Kind::Text, "the authority"),
-        Key::optional("challenge", Kind::Text, "how names are proved"),
+        Key::default(
+            "directory",
+            Kind::WordOr(
+                &[Word::new("letsencrypt"), Word::new("letsencrypt-staging")],
+                &Kind::Text,
+            ),
+            "\"letsencrypt\"",
+            "the authority: the URL of its directory",
+        ),
+        Key::default(
+            "challenge",
+            Kind::Word(&[Word::new("tls-alpn-01"), Word::new("http-01")]),
+            "\"tls-alpn-01\"",
+            "how names are proved: in a TLS handshake on port 443, or over HTTP on port 80",
+        ),
+        Key::optional(
+            "ca",
+            Kind::File,
+            "certificate authorities that vouch for the directory's own server, instead of the system's",
+        ),
+        Key::default(
+            "storage",
+            Kind::File,
+            "\"/var/lib/portcullis/acme\"",
+            "the folder of accounts and certificates; `acme` in the working folder where /var/lib/portcullis does not exist",
+        ),
+        Key::optional(
+            "external_account",
+            Kind::Table(&EXTERNAL_ACCOUNT),
+            "an account of the authority's own, where it wants one",
+        ),
+    ]],
+};
+
+static EXTERNAL_ACCOUNT: Section = Section {
+    id: "external_account",
+    title: "[listener.tls.acme.external_account]",
+    about: "An account of the authority's own that the ACME account is bound to (RFC 8555 section 7.3.4).",
+    groups: &[&[
+        Key::required("id", Kind::Text, "its identifier"),
+        Key::required(
+            "key",
+            Kind::Text,
+            "its MAC key, as base64url (`${file:…}` keeps it out of this file)",
+        ),
     ]],
 };
 

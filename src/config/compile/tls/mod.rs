@@ -12,24 +12,24 @@ use crate::config::context::Context;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::node::{Node, Span, Table};
 use crate::snapshot::tls::{
-    Certificate, ClientCertificates, ClientTls, ClientTrust, MinVersion, ServerTls, TlsError,
+    Certificate, ClientCertificates, ClientTls, ClientTrust, Issued, MinVersion, ServerTls,
+    TlsError,
 };
 
+mod acme;
 #[cfg(test)]
 mod tests;
 
-/// Compiles the `tls` of a `[[listener]]`.
-pub fn server(table: &Table, cx: &mut Context) -> Option<Arc<ServerTls>> {
+/// Compiles the `tls` of a `[[listener]]`. `root` says which hosts there are.
+pub fn server(table: &Table, root: &Table, cx: &mut Context) -> Option<Arc<ServerTls>> {
     let written: Vec<&Table> = table.tables("certificates").collect();
-    if written.is_empty() {
-        // `acme` answers `not-yet` from the key tables.
-        if table.get("acme").is_none() {
-            cx.say(
-                Diagnostic::error("no-certificate", table.span, "`tls` has no certificate").help(
-                    "write `certificates = [{ cert = \"fullchain.pem\", key = \"privkey.pem\" }]`",
-                ),
-            );
-        }
+    let acme = table.table("acme");
+    if written.is_empty() && acme.is_none() {
+        cx.say(
+            Diagnostic::error("no-certificate", table.span, "`tls` has no certificate").help(
+                "write `certificates = [{ cert = \"fullchain.pem\", key = \"privkey.pem\" }]`",
+            ),
+        );
         return None;
     }
     let read: Vec<Option<Certificate>> = written
@@ -49,7 +49,12 @@ pub fn server(table: &Table, cx: &mut Context) -> Option<Arc<ServerTls>> {
         .collect();
     let clients = clients(table, cx);
     let certificates: Option<Vec<Certificate>> = read.into_iter().collect();
-    let built = ServerTls::new(certificates?, clients?, min_version(table));
+    let certificates = certificates?;
+    let issued = match acme {
+        Some(settings) => acme::compile(settings, root, &certificates, cx)?,
+        None => Issued::default(),
+    };
+    let built = ServerTls::with_issued(certificates, issued, clients?, min_version(table));
     match built {
         Ok(tls) => Some(Arc::new(tls)),
         Err(why) => {
