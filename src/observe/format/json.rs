@@ -207,7 +207,7 @@ fn upstream(upstream: &UpstreamPart, out: &mut Vec<u8>) {
 }
 
 /// `None` for a version that HTTP does not have.
-fn version(version: Version) -> Option<&'static str> {
+pub(super) fn version(version: Version) -> Option<&'static str> {
     match version {
         Version::HTTP_09 => Some("0.9"),
         Version::HTTP_10 => Some("1.0"),
@@ -242,17 +242,22 @@ fn integer(out: &mut Vec<u8>, name: &'static str, value: impl itoa::Integer) {
 fn seconds(out: &mut Vec<u8>, name: &'static str, value: Option<Duration>) {
     if let Some(value) = value {
         key(out, name);
-        clock::seconds(out, value);
+        seconds_of(out, value);
     }
 }
 
-fn string(out: &mut Vec<u8>, value: &[u8]) {
+/// A number of seconds.
+pub(super) fn seconds_of(out: &mut Vec<u8>, value: Duration) {
+    clock::seconds(out, value);
+}
+
+pub(super) fn string(out: &mut Vec<u8>, value: &[u8]) {
     out.push(b'"');
     escape::json(out, value);
     out.push(b'"');
 }
 
-fn list<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
+pub(super) fn list<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
     out.push(b'[');
     for (place, item) in items.iter().enumerate() {
         if place > 0 {
@@ -263,7 +268,7 @@ fn list<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
     out.push(b']');
 }
 
-fn object(out: &mut Vec<u8>, map: &serde_json::Map<String, serde_json::Value>) {
+pub(super) fn object(out: &mut Vec<u8>, map: &serde_json::Map<String, serde_json::Value>) {
     out.push(b'{');
     for (place, (name, item)) in map.iter().enumerate() {
         if place > 0 {
