@@ -130,6 +130,16 @@ fn logs(view: &View, page: &mut Page) {
             "Writes and reopens that failed.",
             view.logger.write_errors(),
         ),
+        (
+            "portcullis_access_log_rotations_total",
+            "Files that were begun anew.",
+            view.logger.rotations(),
+        ),
+        (
+            "portcullis_access_log_lines_cut_total",
+            "Lines that were too long for a syslog message.",
+            view.logger.cut_lines(),
+        ),
     ] {
         page.single(name, Kind::Counter, help, count);
     }

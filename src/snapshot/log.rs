@@ -6,14 +6,19 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderName;
+
+use super::syslog::Syslog;
 
 /// One access log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessLog {
     /// Where its lines go.
     pub destination: Destination,
+    /// When its file is begun anew; logs of one file agree.
+    pub rotation: Option<Rotation>,
     /// What a line looks like.
     pub format: Format,
     /// Which requests it holds.
@@ -33,6 +38,19 @@ pub enum Destination {
     Stdout,
     /// A file, appended to.
     File(PathBuf),
+    /// A syslog server, one message a line.
+    Syslog(Syslog),
+}
+
+/// When a log file is begun anew, and how many old ones stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rotation {
+    /// Before it would have more bytes than this.
+    pub size: Option<u64>,
+    /// When it is this old and not empty.
+    pub age: Option<Duration>,
+    /// How many old files stay; all unless said.
+    pub keep: Option<usize>,
 }
 
 /// What a line looks like.
@@ -40,6 +58,8 @@ pub enum Destination {
 pub enum Format {
     /// One JSON object with OpenTelemetry's names.
     Json,
+    /// One JSON object with the names of the Elastic Common Schema.
+    Ecs,
     /// Text with nginx's variables; `combined` is one of these.
     Template(Template),
 }
@@ -71,6 +91,7 @@ impl fmt::Display for Destination {
         match self {
             Self::Stdout => f.write_str("stdout"),
             Self::File(path) => path.display().fmt(f),
+            Self::Syslog(syslog) => syslog.fmt(f),
         }
     }
 }
@@ -81,6 +102,7 @@ impl AccessLog {
     pub fn new(destination: Destination, format: Format) -> Self {
         Self {
             destination,
+            rotation: None,
             format,
             lines: Lines::default(),
             privacy: Privacy::default(),
@@ -93,7 +115,7 @@ impl AccessLog {
     #[must_use]
     pub fn headers(&self) -> &[HeaderName] {
         match &self.format {
-            Format::Json => &[],
+            Format::Json | Format::Ecs => &[],
             Format::Template(template) => &template.headers,
         }
     }

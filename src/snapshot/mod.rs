@@ -28,6 +28,7 @@ pub mod log;
 pub mod maintenance;
 pub mod notice;
 pub mod store;
+pub mod syslog;
 pub mod tls;
 mod token;
 mod upstream;

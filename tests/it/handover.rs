@@ -240,6 +240,46 @@ fn a_new_binary_takes_over_and_nobody_is_refused() {
 }
 
 #[test]
+fn two_processes_rotate_one_log_and_lose_no_line() {
+    let _alone = heavy();
+    let origin = Origin::start();
+    let rotate = "rotate = { size = \"8KiB\" }\n";
+    let mut running = Running::start(&format!("{rotate}{}", open(&origin)));
+    let (old, address) = (running.pid(), running.address());
+    Load::during(address, |load| {
+        load.more(100);
+        running.signal("USR2", old);
+        let ended = eventually_some("the old process ends", || running.child.try_wait().unwrap());
+        assert!(ended.success(), "{ended}");
+        load.more(100);
+    });
+    running.signal("TERM", running.pid());
+    eventually("the last one takes its socket away", || {
+        !running.socket().exists()
+    });
+    let names = fs::read_dir(running.folder.path()).unwrap();
+    let paths = names.map(|entry| entry.unwrap().path());
+    let paths = paths.filter(|path| path.to_string_lossy().contains("/access.log"));
+    let mut ids = Vec::new();
+    let mut files = 0;
+    for path in paths {
+        files += 1;
+        for line in fs::read_to_string(path).unwrap().lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            if line["http.response.status_code"] == 200 {
+                ids.push(line["request.id"].as_str().unwrap().to_owned());
+            }
+        }
+    }
+    assert!(files > 5, "{files}");
+    let lines = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), lines, "none twice");
+    assert_eq!(lines, origin.count(), "each request has its line");
+}
+
+#[test]
 fn ten_reloads_under_load_lose_no_request_and_leave_a_websocket_alone() {
     let _alone = heavy();
     let origin = Origin::start();

@@ -637,3 +637,125 @@ fn rotated_log_is_opened_anew() {
         "nothing is lost and nothing is written twice"
     );
 }
+
+/// A pipe that nobody reads is a disk that does not move: requests go on, ordinary lines are dropped and counted, and every
+/// refusal comes out once it moves again.
+#[test]
+fn stalled_log_stalls_no_request_and_keeps_every_refusal() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let pipe = std::fs::File::options().read(true).write(true).open(&path);
+    let mut pipe = std::io::BufReader::new(pipe.unwrap());
+    let origin = Origin::start();
+    let config = format!(
+        "[server]\nworkers = 2\n[admin]\nsocket = \"admin.sock\"\naddress = \"127.0.0.1:0\"\n\
+         [access_log]\npath = \"pipe\"\n{}",
+        config(&origin)
+    );
+    let gate = Gate::bare(folder, &config);
+    let dropped = || {
+        let page = crate::support::Client::connect(gate.admin())
+            .ask("GET /metrics", &["Host: localhost"])
+            .is(200);
+        let page = String::from_utf8(page.body).unwrap();
+        let name = "portcullis_access_log_lines_dropped_total ";
+        let line = page.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    // 4 MiB wait at most; these are 8 MiB.
+    let long = "x".repeat(8000);
+    let mut client = gate.connect();
+    let mut refused = Vec::new();
+    for number in 0..1000 {
+        client.ask(&format!("GET /{long}"), &[]).is(200);
+        if number % 10 == 0 {
+            let answer = client.ask("GET /denied/x", &[]).is(403);
+            refused.push(answer.header("x-request-id").unwrap().to_owned());
+        }
+    }
+    eventually("dropped lines are counted", || dropped() > 100);
+    let before = dropped();
+    let reader = std::thread::spawn(move || {
+        let mut left: std::collections::BTreeSet<String> = refused.into_iter().collect();
+        let mut line = String::new();
+        while !left.is_empty() {
+            line.clear();
+            std::io::BufRead::read_line(&mut pipe, &mut line).unwrap();
+            let line: Value = serde_json::from_str(&line).unwrap();
+            left.remove(word(&line, "request.id"));
+        }
+        pipe
+    });
+    eventually("every refusal comes out", || reader.is_finished());
+    client.ask("GET /after", &[]).is(200);
+    assert_eq!(dropped(), before, "no more is lost");
+    drop(gate.shutdown());
+    drop(reader.join());
+}
+
+#[test]
+fn full_log_is_begun_anew_and_loses_nothing() {
+    let origin = Origin::start();
+    let rotate = "rotate = { size = \"4KiB\", keep = 100 }\n";
+    let gate = Gate::start(&format!("{rotate}{}", config(&origin)));
+    let mut client = gate.connect();
+    for number in 0..60 {
+        client.ask(&format!("GET /{number}"), &[]).is(200);
+    }
+    let folder = gate.shutdown();
+    let names = std::fs::read_dir(folder.path()).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names
+        .filter(|name| name.starts_with("access.log."))
+        .collect();
+    names.sort();
+    assert!(names.len() > 4, "{names:?}");
+    names.push("access.log".to_owned());
+    let mut paths = Vec::new();
+    for name in &names {
+        let text = std::fs::read_to_string(folder.path().join(name)).unwrap();
+        assert!(text.len() <= 4096, "{name} has {} bytes", text.len());
+        for line in text.lines() {
+            let line: Value = serde_json::from_str(line).unwrap();
+            paths.push(word(&line, "url.path").to_owned());
+        }
+    }
+    let want: Vec<_> = (0..60).map(|number| format!("/{number}")).collect();
+    assert_eq!(paths, want, "in order, whole, each once");
+}
+
+#[test]
+fn syslog_gets_every_line_and_its_absence_stops_nobody() {
+    let origin = Origin::start();
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("log.sock");
+    let config = format!(
+        "[server]\nworkers = 2\n[admin]\nsocket = \"admin.sock\"\n\
+         [access_log]\npath = \"syslog:{}?facility=auth&tag=gate\"\nformat = \"ecs\"\n{}",
+        path.display(),
+        config(&origin)
+    );
+    let gate = Gate::bare(TempDir::new().unwrap(), &config);
+    let mut client = gate.connect();
+    client.ask("GET /before", &[]).is(200);
+    let server = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    server
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    client.ask("GET /after", &[]).is(200);
+    for want in ["/before", "/after"] {
+        let mut room = vec![0; 65_536];
+        let length = server.recv(&mut room).unwrap();
+        let text = std::str::from_utf8(&room[..length]).unwrap();
+        let (head, body) = text.split_at(text.find('{').unwrap());
+        assert!(
+            head.starts_with("<38>1 ") && head.contains(" gate "),
+            "{head}"
+        );
+        let line: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(line["url"]["path"], want, "what waited comes too, in order");
+        assert_eq!(line["portcullis"]["policy"]["decision"], "allow");
+    }
+}

@@ -9,12 +9,14 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::{duration, number, size};
 use crate::config::nearest::nearest;
 use crate::config::{Context, Diagnostic, Node, Span, Table};
 use crate::snapshot::log::{
     AccessLog, COMBINED, COMBINED_DECISION, Destination, Format, InvalidTemplate, Lines, Privacy,
-    Redaction, Template, VARIABLES,
+    Redaction, Rotation, Template, VARIABLES,
 };
+use crate::snapshot::syslog::{InvalidSyslog, Syslog, facility};
 
 /// The access logs of a configuration: one JSON log to standard output where none is written, none where `path = "off"`.
 pub fn compile(root: &Table, cx: &mut Context) -> Vec<Arc<AccessLog>> {
@@ -25,10 +27,27 @@ pub fn compile(root: &Table, cx: &mut Context) -> Vec<Arc<AccessLog>> {
         };
         return vec![Arc::new(default)];
     }
-    let logs = root.tables("access_log");
-    logs.filter_map(|table| log(root, table, cx))
-        .map(Arc::new)
-        .collect()
+    let mut logs: Vec<Arc<AccessLog>> = Vec::new();
+    for table in root.tables("access_log") {
+        let Some(log) = log(root, table, cx) else {
+            continue;
+        };
+        let same = |other: &&Arc<AccessLog>| other.destination == log.destination;
+        if let Some(node) = table.get("rotate")
+            && logs
+                .iter()
+                .find(same)
+                .is_some_and(|other| other.rotation != log.rotation)
+        {
+            let message = format!("`{}` is begun anew by other rules already", log.destination);
+            let finding = Diagnostic::error("invalid-rotation", node.span, message);
+            cx.say(
+                finding.help("logs of one file have one writer: write the same `rotate` for each"),
+            );
+        }
+        logs.push(Arc::new(log));
+    }
+    logs
 }
 
 fn log(root: &Table, table: &Table, cx: &mut Context) -> Option<AccessLog> {
@@ -51,8 +70,13 @@ fn log(root: &Table, table: &Table, cx: &mut Context) -> Option<AccessLog> {
         Some(node) => destination(node, cx),
         None => Some(Destination::Stdout),
     };
+    let rotation = match table.get("rotate") {
+        Some(node) => rotation(node, destination.as_ref(), cx),
+        None => None,
+    };
     Some(AccessLog {
         destination: destination?,
+        rotation,
         format: format?,
         lines,
         privacy,
@@ -61,11 +85,21 @@ fn log(root: &Table, table: &Table, cx: &mut Context) -> Option<AccessLog> {
     })
 }
 
-/// `None` for "off", for what is not built yet, and for a place that cannot be written.
+/// `None` for "off", and for a syslog server that is none.
 fn destination(node: &Node, cx: &mut Context) -> Option<Destination> {
     let written = node.as_str()?;
-    if written == "off" || written.starts_with("syslog:") {
+    if written == "off" {
         return None;
+    }
+    if let Some(server) = written.strip_prefix("syslog:") {
+        return match Syslog::parse(server) {
+            Ok(syslog) => Some(Destination::Syslog(syslog)),
+            Err(mistake) => {
+                let finding = Diagnostic::error("invalid-syslog", node.span, mistake.to_string());
+                cx.say(finding.help(syslog_help(&mistake)));
+                None
+            }
+        };
     }
     if matches!(written, "stdout" | "/dev/stdout") {
         return Some(Destination::Stdout);
@@ -80,11 +114,68 @@ fn destination(node: &Node, cx: &mut Context) -> Option<Destination> {
     Some(Destination::File(path))
 }
 
+fn syslog_help(mistake: &InvalidSyslog) -> String {
+    match mistake {
+        InvalidSyslog::Server(_) => {
+            "`syslog:` alone is /dev/log; others are `syslog:/path`, `syslog:udp://host:514` and `syslog:tcp://host:601`".to_owned()
+        }
+        InvalidSyslog::Option(option) => {
+            let known = nearest(option, SYSLOG_OPTIONS.iter().copied());
+            known.map_or_else(
+                || "the options are `?facility=local7&tag=portcullis&format=rfc5424`".to_owned(),
+                |known| format!("did you mean `{known}`?"),
+            )
+        }
+        InvalidSyslog::Facility(name) => {
+            let known = nearest(name, (0..24).filter_map(facility));
+            known.map_or_else(
+                || "take `local0` to `local7`, `daemon`, `auth` or another name of syslog.conf".to_owned(),
+                |known| format!("did you mean `{known}`?"),
+            )
+        }
+        InvalidSyslog::Tag(_) => "`tag=portcullis` is what stands there unless written".to_owned(),
+        InvalidSyslog::Format(_) => "take `rfc5424`, or `rfc3164` for servers that know nothing else".to_owned(),
+    }
+}
+
+/// When the file of a log is begun anew.
+fn rotation(node: &Node, destination: Option<&Destination>, cx: &mut Context) -> Option<Rotation> {
+    let table = node.as_table()?;
+    let rotation = Rotation {
+        size: size(table, "size"),
+        age: duration(table, "age"),
+        keep: number(table, "keep"),
+    };
+    let mut refuse = |message: &str, help: &str| {
+        cx.say(Diagnostic::error("invalid-rotation", node.span, message).help(help));
+    };
+    if table.get("size").is_none() && table.get("age").is_none() {
+        refuse(
+            "`rotate` says neither at which size nor at which age",
+            "write `size = \"100MiB\"`, `age = \"1d\"` or both",
+        );
+    }
+    match destination {
+        Some(Destination::File(path)) => {
+            if let Err(why) = folder_writable(path) {
+                let message = format!("the access log cannot be begun anew: {why}");
+                refuse(&message, "old files are renamed in the folder of the log");
+            }
+        }
+        Some(Destination::Stdout | Destination::Syslog(_)) => refuse(
+            "only a file can be begun anew",
+            "take `rotate` out, or write the file as `path`",
+        ),
+        None => {}
+    }
+    Some(rotation)
+}
+
 fn format(root: &Table, node: &Node, privacy: Privacy, cx: &mut Context) -> Option<Format> {
     let written = node.as_str()?;
     let text = match written {
         "json" => return Some(Format::Json),
-        "ecs" => return None,
+        "ecs" => return Some(Format::Ecs),
         "combined" => COMBINED,
         "combined+decision" => COMBINED_DECISION,
         text => text,
@@ -120,7 +211,7 @@ fn explain(mistake: &InvalidTemplate, written: &str, span: Span) -> Diagnostic {
             match nearest(written, FORMATS.iter().copied()) {
                 Some(known) => finding.help(format!("did you mean `{known}`?")),
                 None => finding.help(
-                    "take `json`, `combined`, `combined+decision`, or a template such as `$remote_addr $status`",
+                    "take `json`, `ecs`, `combined`, `combined+decision`, or a template such as `$remote_addr $status`",
                 ),
             }
         }
@@ -271,7 +362,9 @@ fn may_write(found: &Metadata) -> bool {
     found.mode() & bit != 0
 }
 
-const FORMATS: &[&str] = &["json", "combined", "combined+decision"];
+const FORMATS: &[&str] = &["json", "ecs", "combined", "combined+decision"];
+
+const SYSLOG_OPTIONS: &[&str] = &["facility", "tag", "format"];
 
 /// Headers in which proxies write client addresses.
 const ADDRESS_HEADERS: &[&str] = &[
@@ -374,6 +467,36 @@ mod tests {
                 "did you mean `a.example`?",
             ),
             ("site = \"a.example\"", "unknown-site", "not defined"),
+            (
+                "path = \"syslog:dev/log\"",
+                "invalid-syslog",
+                "`syslog:` alone is /dev/log",
+            ),
+            (
+                "path = \"syslog:?facilty=auth\"",
+                "invalid-syslog",
+                "did you mean `facility`?",
+            ),
+            (
+                "path = \"syslog:?facility=local9\"",
+                "invalid-syslog",
+                "no facility `local9`",
+            ),
+            (
+                "path = \"{}/a.log\"\nrotate = { keep = 3 }",
+                "invalid-rotation",
+                "neither at which size",
+            ),
+            (
+                "rotate = { size = \"1MiB\" }",
+                "invalid-rotation",
+                "only a file",
+            ),
+            (
+                "path = \"syslog:\"\nrotate = { age = \"1d\" }",
+                "invalid-rotation",
+                "only a file",
+            ),
         ] {
             let text = format!("[access_log]\n{}", text.replace("{}", &folder));
             let (_, found) = read(&text);
@@ -402,6 +525,30 @@ mod tests {
                 "unknown-format"
             ]
         );
+    }
+
+    #[test]
+    fn logs_of_one_file_agree_on_its_rotation() {
+        let log = |rotate: &str| format!("[[access_log]]\npath = \"a.log\"\n{rotate}\n");
+        let small = log("rotate = { size = \"1MiB\" }");
+        for (text, want, why) in [
+            (
+                small.clone() + &log("rotate = { age = \"1d\" }"),
+                1,
+                "two ways",
+            ),
+            (log("") + &small, 1, "the first never"),
+            (small.clone() + &small, 0, "the same"),
+            (small.clone() + &log(""), 0, "the second has nothing to add"),
+        ] {
+            let (_, found) = read(&text);
+            assert_eq!(found.len(), want, "{why}: {found:?}");
+            assert!(
+                found
+                    .iter()
+                    .all(|finding| finding.code == "invalid-rotation")
+            );
+        }
     }
 
     #[test]
@@ -453,6 +600,24 @@ mod tests {
                     sites: vec![Arc::from("app.example")],
                     ..stdout(Format::Json)
                 }],
+            ),
+            (
+                "[access_log]\npath = \"a.log\"\nrotate = { size = \"1KiB\", age = \"1h\", keep = 3 }",
+                vec![AccessLog {
+                    rotation: Some(Rotation {
+                        size: Some(1024),
+                        age: Some(std::time::Duration::from_secs(3600)),
+                        keep: Some(3),
+                    }),
+                    ..AccessLog::new(Destination::File("a.log".into()), Format::Json)
+                }],
+            ),
+            (
+                "[access_log]\npath = \"syslog:udp://[::1]?facility=auth\"\nformat = \"ecs\"",
+                vec![AccessLog::new(
+                    Destination::Syslog(Syslog::parse("udp://[::1]:514?facility=auth").unwrap()),
+                    Format::Ecs,
+                )],
             ),
             (
                 "[access_log]\npath = \"access.log\"",

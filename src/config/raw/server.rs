@@ -265,19 +265,19 @@ static ACCESS_LOG: Section = Section {
                 &[
                     Word::new("stdout"),
                     Word::new("off"),
-                    Word::prefix("syslog:").not_yet("syslog"),
+                    Word::prefix("syslog:"),
                 ],
                 &Kind::File,
             ),
             "\"stdout\"",
-            "where lines go",
+            "where lines go; `syslog:` is /dev/log, `syslog:udp://host:514` and `syslog:tcp://host:601` are servers, options stand behind: `?facility=local7&tag=portcullis&format=rfc5424`",
         ),
         Key::default(
             "format",
             Kind::WordOr(
                 &[
                     Word::new("json"),
-                    Word::new("ecs").not_yet("the ECS format"),
+                    Word::new("ecs"),
                     Word::new("combined"),
                     Word::new("combined+decision"),
                 ],
@@ -306,8 +306,7 @@ static ACCESS_LOG: Section = Section {
             TEXTS,
             "query keys whose values are not logged; a built-in list unless written",
         ),
-        Key::optional("rotate", Kind::Table(&ROTATE), "when a file is begun anew")
-            .not_yet("log rotation"),
+        Key::optional("rotate", Kind::Table(&ROTATE), "when a file is begun anew"),
         Key::optional(
             "site",
             super::TEXT_OR_TEXTS,
@@ -321,9 +320,17 @@ static ROTATE: Section = Section {
     title: "[access_log.rotate]",
     about: "When a log file is begun anew.",
     groups: &[&[
-        Key::optional("size", Kind::Size(1, u64::MAX), "at this size"),
-        Key::optional("age", DURATION, "at this age"),
-        Key::optional("keep", Kind::Integer(0, 100_000), "how many old files stay"),
+        Key::optional(
+            "size",
+            Kind::Size(1, u64::MAX),
+            "before it would be larger than this",
+        ),
+        Key::optional("age", DURATION, "when it is this old and not empty"),
+        Key::optional(
+            "keep",
+            Kind::Integer(0, 100_000),
+            "how many old files stay; all unless written",
+        ),
     ]],
 };
 

@@ -4,9 +4,11 @@
 //! (`writer`); it takes a lock once in 64 KiB and never waits for a disk. Nothing is formatted on another thread.
 //!
 //! ```text
-//! Record ─ WorkerLog::write ─ buffer ─(full, tick, flush)─ queue ─ writer thread ─ stdout or file
+//! Record ─ WorkerLog::write ─ buffer ─(full, tick, flush)─ queue ─ writer thread ─ stdout, file or syslog
 //! ```
 
+mod file;
+mod syslog;
 mod writer;
 
 use std::io;
@@ -75,6 +77,10 @@ impl Logger {
                 None => Arc::new(self.open(&log.destination)?),
             };
             sinks.push(sink);
+        }
+        for sink in &sinks {
+            let of_it = |log: &&Arc<AccessLog>| log.destination == sink.destination;
+            sink.rotate_by(logs.iter().filter(of_it).find_map(|log| log.rotation));
         }
         let opened: Vec<_> = sinks.iter().map(|sink| Arc::clone(&sink.shared)).collect();
         let gone = std::mem::replace(&mut table.sinks, sinks);
@@ -149,13 +155,24 @@ impl Logger {
         self.0.counters.errors.load(Ordering::Relaxed)
     }
 
+    /// Files begun anew since the process started.
+    #[must_use]
+    pub fn rotations(&self) -> u64 {
+        self.0.counters.rotations.load(Ordering::Relaxed)
+    }
+
+    /// Lines cut because they were too long for a syslog message, since the process started.
+    #[must_use]
+    pub fn cut_lines(&self) -> u64 {
+        self.0.counters.cut.load(Ordering::Relaxed)
+    }
+
     fn open(&self, destination: &Destination) -> Result<Sink, OpenError> {
         let counters = Arc::clone(&self.0.counters);
-        Sink::start(destination.clone(), LIMITS, counters, opener(destination)).map_err(|source| {
-            OpenError {
-                destination: destination.clone(),
-                source,
-            }
+        let open = opener(destination, &counters);
+        Sink::start(destination.clone(), LIMITS, counters, open).map_err(|source| OpenError {
+            destination: destination.clone(),
+            source,
         })
     }
 

@@ -7,14 +7,13 @@
 )]
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Condvar;
 
 use http::HeaderValue;
 
-use super::writer::Limits;
+use super::writer::{Limits, Target};
 use super::*;
 use crate::observe::record::{AnsweredBy, Decided};
 use crate::snapshot::log::{Format, Template};
@@ -264,8 +263,8 @@ impl Disk {
     }
 }
 
-impl Write for Disk {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+impl Target for Disk {
+    fn put(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let (state, changed) = &*self.0;
         let mut state = lock(state);
         state.waiting += 1;
@@ -282,10 +281,6 @@ impl Write for Disk {
         state.text += std::str::from_utf8(&bytes[..written]).unwrap();
         Ok(written)
     }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 fn on(disk: &Disk, limits: Limits) -> (Logger, Sink) {
@@ -296,7 +291,7 @@ fn on(disk: &Disk, limits: Limits) -> (Logger, Sink) {
         opened.change(|state| {
             state.rotated = std::mem::take(&mut state.text);
         });
-        Ok(Box::new(opened.clone()) as Box<dyn Write + Send>)
+        Ok(Box::new(opened.clone()) as Box<dyn Target>)
     });
     let sink = Sink::start(Destination::Stdout, limits, counters, open).unwrap();
     (logger, sink)

@@ -6,16 +6,17 @@
 //! disk loses nothing that still fits the queue.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::snapshot::log::Destination;
+use super::file::LogFile;
+use super::syslog::Messages;
+use crate::snapshot::log::{Destination, Rotation};
 
 /// What became of lines, all destinations together.
 #[derive(Debug, Default)]
@@ -23,6 +24,10 @@ pub(super) struct Counters {
     pub(super) written: AtomicU64,
     pub(super) dropped: AtomicU64,
     pub(super) errors: AtomicU64,
+    /// Files begun anew.
+    pub(super) rotations: AtomicU64,
+    /// Lines that were too long for a message.
+    pub(super) cut: AtomicU64,
 }
 
 /// Whole lines on their way to one destination.
@@ -72,6 +77,7 @@ pub(super) struct Shared {
     counters: Arc<Counters>,
     limits: Limits,
     thread: Mutex<Option<JoinHandle<()>>>,
+    rotation: Mutex<Option<Rotation>>,
 }
 
 #[derive(Debug, Default)]
@@ -91,6 +97,8 @@ struct Queue {
 enum Item {
     Chunk(Chunk, Class),
     Reopen,
+    /// Something may be due.
+    Tend,
 }
 
 /// Whose room a chunk takes.
@@ -100,11 +108,35 @@ enum Class {
     Kept,
 }
 
-/// Opens a destination; called again for every reopen.
-pub(super) type Open = Box<dyn FnMut() -> io::Result<Box<dyn Write + Send>> + Send>;
+/// Where the bytes of lines go.
+pub(super) trait Target: Send {
+    /// Writes some of the lines, from the first byte on; as `Write::write`.
+    ///
+    /// # Errors
+    /// Where none could be written.
+    fn put(&mut self, lines: &[u8]) -> io::Result<usize>;
 
-/// Opens standard output, or a file to append to, made with mode 0640.
-pub(super) fn opener(destination: &Destination) -> Open {
+    /// From now on the file is begun anew by these rules.
+    fn rotate_by(&mut self, _rotation: Option<Rotation>) {}
+
+    /// Looks after what is due though nothing is written. Answers when to ask again.
+    fn tend(&mut self) -> Option<Duration> {
+        None
+    }
+}
+
+impl Target for File {
+    fn put(&mut self, lines: &[u8]) -> io::Result<usize> {
+        io::Write::write(self, lines)
+    }
+}
+
+/// Opens a destination; called again for every reopen.
+pub(super) type Open = Box<dyn FnMut() -> io::Result<Box<dyn Target>> + Send>;
+
+/// Opens standard output, a file, or the way to a syslog server.
+pub(super) fn opener(destination: &Destination, counters: &Arc<Counters>) -> Open {
+    let counters = Arc::clone(counters);
     match destination {
         Destination::Stdout => Box::new(|| {
             let fd = io::stdout().as_fd().try_clone_to_owned()?;
@@ -112,11 +144,11 @@ pub(super) fn opener(destination: &Destination) -> Open {
         }),
         Destination::File(path) => {
             let path = path.clone();
-            Box::new(move || {
-                let mut options = OpenOptions::new();
-                let file = options.append(true).create(true).mode(0o640).open(&path)?;
-                Ok(Box::new(file))
-            })
+            Box::new(move || Ok(Box::new(LogFile::open(&path, &counters)?)))
+        }
+        Destination::Syslog(syslog) => {
+            let syslog = syslog.clone();
+            Box::new(move || Ok(Box::new(Messages::to(syslog.clone(), &counters))))
         }
     }
 }
@@ -132,7 +164,7 @@ impl Sink {
         counters: Arc<Counters>,
         mut open: Open,
     ) -> io::Result<Self> {
-        let file = open()?;
+        let target = open()?;
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             work: Condvar::new(),
@@ -140,12 +172,13 @@ impl Sink {
             counters,
             limits,
             thread: Mutex::default(),
+            rotation: Mutex::default(),
         });
         let writer = Writer {
             shared: Arc::clone(&shared),
             name: destination.to_string(),
             open,
-            file,
+            target,
             failing: false,
             reported: 0,
         };
@@ -186,6 +219,16 @@ impl Sink {
         chunk.bytes.clear();
         chunk.kept.clear();
         chunk.lines = 0;
+    }
+
+    /// From now on the file is begun anew by these rules.
+    pub(super) fn rotate_by(&self, rotation: Option<Rotation>) {
+        let mut current = lock(&self.shared.rotation);
+        if *current != rotation {
+            *current = rotation;
+            lock(&self.shared.queue).items.push_back(Item::Tend);
+            self.shared.work.notify_one();
+        }
     }
 
     /// The thread opens the destination anew, behind the lines that it already has.
@@ -280,18 +323,27 @@ impl Shared {
         until(&queue)
     }
 
-    /// The next thing to do; `None` when closed and empty.
-    fn next(&self) -> Option<Item> {
+    /// The next thing to do, [`Item::Tend`] where nothing comes for a while; `None` when closed and empty.
+    fn next(&self, patience: Option<Duration>) -> Option<Item> {
         let mut queue = lock(&self.queue);
         queue.busy = false;
         if queue.items.is_empty() {
             self.rest.notify_all();
         }
-        let mut queue = self
-            .work
-            .wait_while(queue, |queue| queue.items.is_empty() && !queue.closing)
-            .unwrap_or_else(PoisonError::into_inner);
-        let item = queue.items.pop_front();
+        let idle = |queue: &mut Queue| queue.items.is_empty() && !queue.closing;
+        let (mut queue, late) = match patience {
+            None => {
+                let woken = self.work.wait_while(queue, idle);
+                (woken.unwrap_or_else(PoisonError::into_inner), false)
+            }
+            Some(patience) => {
+                let woken = self.work.wait_timeout_while(queue, patience, idle);
+                let (queue, time) = woken.unwrap_or_else(PoisonError::into_inner);
+                (queue, time.timed_out())
+            }
+        };
+        let tend = (late && !queue.closing).then_some(Item::Tend);
+        let item = queue.items.pop_front().or(tend);
         queue.busy = item.is_some();
         item
     }
@@ -342,7 +394,7 @@ struct Writer {
     shared: Arc<Shared>,
     name: String,
     open: Open,
-    file: Box<dyn Write + Send>,
+    target: Box<dyn Target>,
     /// The last write failed, and that has been reported.
     failing: bool,
     /// How many dropped lines have been reported.
@@ -353,8 +405,10 @@ impl Writer {
     fn run(mut self) {
         // Also where this thread panics, nobody waits for it for ever.
         let _done = Done(Arc::clone(&self.shared));
-        while let Some(item) = self.shared.next() {
+        let mut patience = self.tend();
+        while let Some(item) = self.shared.next(patience) {
             match item {
+                Item::Tend => {}
                 Item::Reopen => self.reopen(),
                 Item::Chunk(chunk, class) => {
                     self.chunk(&chunk);
@@ -362,14 +416,21 @@ impl Writer {
                     self.report_dropped();
                 }
             }
+            patience = self.tend();
         }
+    }
+
+    /// What is due though nothing is written. Answers when something may be due again.
+    fn tend(&mut self) -> Option<Duration> {
+        self.target.rotate_by(*lock(&self.shared.rotation));
+        self.target.tend()
     }
 
     fn chunk(&mut self, chunk: &Chunk) {
         let mut done = 0;
         let mut last_try = false;
         while let Some(rest) = chunk.bytes.get(done..).filter(|rest| !rest.is_empty()) {
-            let error = match self.file.write(rest) {
+            let error = match self.target.put(rest) {
                 Ok(0) => ErrorKind::WriteZero.into(),
                 Ok(written) => {
                     done += written;
@@ -408,7 +469,10 @@ impl Writer {
 
     fn reopen(&mut self) {
         match (self.open)() {
-            Ok(file) => self.file = file,
+            Ok(target) => {
+                self.target = target;
+                self.target.rotate_by(*lock(&self.shared.rotation));
+            }
             Err(error) => {
                 self.shared.counters.errors.fetch_add(1, Ordering::Relaxed);
                 let error: &dyn std::error::Error = &error;

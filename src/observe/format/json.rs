@@ -3,6 +3,8 @@
 //! Written by hand into one buffer: a line costs well under a microsecond, which a serialiser with its intermediate values
 //! does not.
 
+use std::time::Duration;
+
 use http::Version;
 
 use super::{Formatter, asn, clock, country, end, escape, number, redact, subdivision, unpadded};
@@ -249,7 +251,7 @@ fn upstream(upstream: &UpstreamPart, out: &mut Vec<u8>) {
 }
 
 /// `None` for a version that HTTP does not have.
-fn version(version: Version) -> Option<&'static str> {
+pub(super) fn version(version: Version) -> Option<&'static str> {
     match version {
         Version::HTTP_09 => Some("0.9"),
         Version::HTTP_10 => Some("1.0"),
@@ -265,13 +267,18 @@ const fn digit(nibble: u8) -> u8 {
     nibble + if nibble < 10 { b'0' } else { b'a' - 10 }
 }
 
-fn string(out: &mut Vec<u8>, value: &[u8]) {
+/// A number of seconds.
+pub(super) fn seconds_of(out: &mut Vec<u8>, value: Duration) {
+    clock::seconds(out, value);
+}
+
+pub(super) fn string(out: &mut Vec<u8>, value: &[u8]) {
     out.push(b'"');
     escape::json(out, value);
     out.push(b'"');
 }
 
-fn list<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
+pub(super) fn list<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
     out.push(b'[');
     for (place, item) in items.iter().enumerate() {
         if place > 0 {
@@ -282,7 +289,7 @@ fn list<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
     out.push(b']');
 }
 
-fn object(out: &mut Vec<u8>, map: &serde_json::Map<String, serde_json::Value>) {
+pub(super) fn object(out: &mut Vec<u8>, map: &serde_json::Map<String, serde_json::Value>) {
     out.push(b'{');
     for (place, (name, item)) in map.iter().enumerate() {
         if place > 0 {

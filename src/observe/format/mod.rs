@@ -4,6 +4,7 @@
 //! `privacy` allows (`privacy`). Where lines go is the business of [`super::access_log`].
 
 mod clock;
+mod ecs;
 mod escape;
 mod json;
 mod privacy;
@@ -42,6 +43,7 @@ impl Formatter {
     pub fn line(&mut self, record: &Record, log: &AccessLog, out: &mut Vec<u8>) {
         match &log.format {
             Format::Json => json::line(self, record, log, out),
+            Format::Ecs => ecs::line(self, record, log, out),
             Format::Template(template) => template::line(self, record, log, template, out),
         }
         out.push(b'\n');

@@ -6,6 +6,7 @@
     reason = "tests may stop at the first surprise"
 )]
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -199,6 +200,65 @@ fn malformed_line() {
     203.0.113.9 - - [24/Nov/2026:10:00:00 +0000] "-" 400 93 "-" "-" - - "-" 018f-malformed -
     1795514400.124 2026-11-24T10:00:00+00:00 -://-- - 400 17>93 0.001 up=-,-,-,- by=proxy -/- at=- site=- route=- roles=- as=- tls=- malformed_head
     "##);
+}
+
+#[test]
+fn ecs_lines_have_names_and_types_of_the_schema() {
+    let schema: std::collections::HashMap<&str, &str> = include_str!("ecs-8.7-fields.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once(' '))
+        .collect();
+    fn leaves(value: &serde_json::Value, name: &str, found: &mut Vec<(String, serde_json::Value)>) {
+        match value.as_object() {
+            Some(map) => {
+                for (key, value) in map {
+                    let dot = if name.is_empty() { "" } else { "." };
+                    leaves(value, &format!("{name}{dot}{key}"), found);
+                }
+            }
+            None => found.push((name.to_owned(), value.clone())),
+        }
+    }
+    for privacy in [Privacy::None, Privacy::Mask, Privacy::HashDaily] {
+        for record in [malformed(), denied(), allowed()] {
+            let log = AccessLog {
+                privacy,
+                ..log(Format::Ecs)
+            };
+            let text = line(&record, &log);
+            let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+            // A name that was written twice would be one here.
+            let quotes = |text: &str| text.matches('"').count();
+            assert_eq!(quotes(&value.to_string()), quotes(&text), "{text}");
+            let mut found = Vec::new();
+            leaves(&value, "", &mut found);
+            for (name, value) in found {
+                if name.starts_with("portcullis.") {
+                    continue;
+                }
+                let kind = schema
+                    .get(&*name)
+                    .unwrap_or_else(|| panic!("{name} is no name"));
+                let good = match *kind {
+                    "long" => value.is_u64(),
+                    "ip" => value
+                        .as_str()
+                        .is_some_and(|text| text.parse::<IpAddr>().is_ok()),
+                    "date" => value.as_str().is_some_and(|text| text.ends_with('Z')),
+                    array if array.ends_with(" array") => value.is_array(),
+                    _ => value.is_string(),
+                };
+                assert!(good, "{name} is {kind}: {value}");
+            }
+        }
+    }
+}
+
+#[test]
+fn ecs_line() {
+    let text = line(&denied(), &log(Format::Ecs));
+    insta::assert_snapshot!(text, @r##"{"@timestamp":"2026-11-24T10:00:00.123456Z","ecs":{"version":"8.7.0"},"event":{"kind":"event","dataset":"portcullis.access","category":["web","network"],"type":["access","denied"],"outcome":"failure","reason":"region_restricted","duration":1204000},"http":{"version":"1.1","request":{"id":"018f-denied","method":"GET","body":{"bytes":0}},"response":{"status_code":451,"body":{"bytes":93}}},"url":{"domain":"app.example.com","scheme":"http","path":"/premium/film"},"source":{"address":"203.0.113.9","ip":"203.0.113.9","port":40312},"client":{"address":"203.0.113.9","ip":"203.0.113.9","geo":{"country_iso_code":"unlisted"}},"rule":{"name":"licensed-regions-only"},"portcullis":{"response":{"source":"policy"},"site":"app.example.com","route":"/premium/**","policy":{"decision":"deny"},"security_rule":{"source":"portcullis.toml:31"},"config":{"generation":3}}}"##);
 }
 
 #[test]
