@@ -111,14 +111,18 @@ fn steps(c: &mut Criterion) {
         drop(black_box(Target::read(&odd)))
     });
     allocated("request id and trace", || {
-        drop(black_box(Ids::of(&head, false)))
+        drop(black_box(Ids::of(
+            &head,
+            false,
+            jiff::Timestamp::UNIX_EPOCH,
+        )))
     });
     allocated("client address", || {
         let _ = black_box(trust.derive(peer, &head));
     });
     let mut copy = head.clone();
     allocated("request headers", || {
-        strip_request(&mut copy, &extra, Hop::Ends)
+        strip_request(&mut copy, &extra, &[], Hop::Ends)
     });
     let mut copy = answer.clone();
     allocated("response headers", || strip_response(&mut copy));
@@ -137,7 +141,7 @@ fn steps(c: &mut Criterion) {
         b.iter(|| Target::read(black_box(&odd)).is_ok());
     });
     group.bench_function("request id and trace", |b| {
-        b.iter(|| Ids::of(black_box(&head), false));
+        b.iter(|| Ids::of(black_box(&head), false, jiff::Timestamp::UNIX_EPOCH));
     });
     group.bench_function("client address", |b| {
         b.iter(|| trust.derive(black_box(peer), &head).is_ok());
@@ -145,7 +149,7 @@ fn steps(c: &mut Criterion) {
     group.bench_function("request headers", |b| {
         b.iter_batched_ref(
             || head.clone(),
-            |head| strip_request(head, &extra, Hop::Ends),
+            |head| strip_request(head, &extra, &[], Hop::Ends),
             BatchSize::SmallInput,
         );
     });

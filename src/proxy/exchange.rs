@@ -53,9 +53,9 @@ impl Exchange {
         lease: &Lease,
         parts: &Parts,
         request_id: HeaderValue,
-        now: Instant,
+        (started, now): (Timestamp, Instant),
     ) -> Box<Self> {
-        let mut record = Record::new(Timestamp::now(), now, request_id, connection.peer);
+        let mut record = Record::new(started, now, request_id, connection.peer);
         record.method = Some(parts.method.clone());
         record.target = parts.uri.path_and_query().cloned();
         record.version = Some(parts.version);

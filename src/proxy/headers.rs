@@ -18,8 +18,14 @@ pub enum Hop {
     WebSocket,
 }
 
-/// Strips a request head. `extra` are the names of `headers_to_upstream` and `strip_headers`, sorted.
-pub fn strip_request(headers: &mut HeaderMap, extra: &[HeaderName], hop: Hop) {
+/// Strips a request head. `extra` are the names of `headers_to_upstream` and `strip_headers`, sorted; `replaced` those that
+/// the gate writes itself.
+pub fn strip_request(
+    headers: &mut HeaderMap,
+    extra: &[HeaderName],
+    replaced: &[HeaderName],
+    hop: Hop,
+) {
     let mut gone = hop::Names::new();
     for (name, value) in headers.iter() {
         if *name == CONNECTION {
@@ -27,7 +33,11 @@ pub fn strip_request(headers: &mut HeaderMap, extra: &[HeaderName], hop: Hop) {
         }
     }
     for name in headers.keys() {
-        if hop::by_hop(name.as_str()) || never_from_client(name.as_str()) || named(name, extra) {
+        if hop::by_hop(name.as_str())
+            || never_from_client(name.as_str())
+            || named(name, extra)
+            || replaced.contains(name)
+        {
             gone.push(name.clone());
         }
     }
@@ -167,6 +177,7 @@ mod tests {
             ("x-custom", true, "an ordinary field"),
             ("accept", true, "an ordinary field"),
             ("x-named", false, "named by Connection"),
+            ("x-request-id", false, "the gate writes it"),
             ("host", true, "Connection cannot take it away"),
         ] {
             let mut headers = HeaderMap::new();
@@ -178,6 +189,7 @@ mod tests {
             strip_request(
                 &mut headers,
                 &[HeaderName::from_static("x-team")],
+                &[HeaderName::from_static("x-request-id")],
                 Hop::Ends,
             );
             assert_eq!(headers.contains_key(name), stays, "{name}: {why}");

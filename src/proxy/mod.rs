@@ -18,8 +18,8 @@
 //!
 //! This room does not know where requests come from (`server`) nor how a configuration was written (`config`).
 
-pub mod again;
 mod acme;
+pub mod again;
 pub mod body;
 pub mod connection;
 pub mod enforce;

@@ -28,9 +28,10 @@ use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
+use jiff::Timestamp;
 
-use super::again;
 use super::acme;
+use super::again;
 use super::body::GateBody;
 use super::connection::{Connection, Tunnel};
 use super::enforce::{Caller, Case, Judged, tell};
@@ -59,6 +60,7 @@ use crate::snapshot::headers::Location;
 use crate::snapshot::store::{Handle, Lease};
 use crate::snapshot::{Answer, Balance, EditsAnswers, Route, Site, Snapshot, Upstream};
 use crate::upstream::body::{ClientBody, RequestBody};
+use crate::upstream::forward::{Added, Up};
 use crate::upstream::forward::{Patience, Terms};
 use crate::upstream::{self, Clock, Phase, Pools, Trace};
 use crate::value::failure::Failure;
@@ -165,13 +167,15 @@ impl Gate {
     fn open(self: &Rc<Self>, connection: &Rc<Connection>, request: Request<Incoming>) -> Opened {
         let lease = self.lease();
         let now = Instant::now();
-        connection.clock.enter_at(Phase::Judge, now, JUDGE_PATIENCE);
+        let started = Timestamp::now();
+        connection.clock.begin(now, JUDGE_PATIENCE);
         let (mut parts, incoming) = request.into_parts();
         intake::complete(&mut parts.uri);
         let trusted = lease.trust.trusts(connection.peer_address);
-        let ids = Ids::of(&parts.headers, trusted);
+        let ids = Ids::of(&parts.headers, trusted, started);
         let id = ids.request_id.clone();
-        let mut exchange = Exchange::open(self, connection, &lease, &parts, id, now);
+        let moment = (started, now);
+        let mut exchange = Exchange::open(self, connection, &lease, &parts, id, moment);
         exchange.record.trace_id = Some(ids.trace_id);
         Opened {
             parts,
@@ -499,8 +503,10 @@ impl Gate {
         } else {
             Hop::Ends
         };
+        let mut added = Added::new();
         let edited = edit(
             &mut parts,
+            &mut added,
             &passed,
             (site, route),
             &connection,
@@ -523,6 +529,10 @@ impl Gate {
         parts.version = Version::HTTP_11;
         let asking = || received.unwrap_or_else(|| Asking::of(&parts));
 
+        let up = Up {
+            head: &parts,
+            added: &added,
+        };
         let pool = self.pools.of(&passed.upstream);
         let terms = Terms {
             patience,
@@ -534,7 +544,7 @@ impl Gate {
         let outcome = if passed.websocket {
             let sending = upstream::upgrade(
                 passed.permit,
-                (&parts, body),
+                (up, body),
                 &pool,
                 &terms,
                 &connection.clock,
@@ -545,7 +555,7 @@ impl Gate {
         } else {
             let sending = upstream::forward(
                 passed.permit,
-                (&parts, body),
+                (up, body),
                 &pool,
                 &terms,
                 &connection.clock,

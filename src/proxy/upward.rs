@@ -14,7 +14,8 @@ use super::service::{Passed, route_of, site_of};
 use crate::policy::facts::Scheme;
 use crate::policy::{Person, Place};
 use crate::snapshot::headers::HeaderEdits;
-use crate::snapshot::{EditsAnswers, Route, Site, Snapshot};
+use crate::snapshot::{Balance, EditsAnswers, HashBy, Route, Site, Snapshot};
+use crate::upstream::forward::Added;
 use crate::value::failure::Failure;
 
 /// What the forwarding headers say: what was judged.
@@ -45,12 +46,14 @@ pub(super) fn edit_response(headers: &mut HeaderMap, exchange: &Exchange) {
     }
 }
 
-/// Rewrites a request head for the upstream.
+/// Rewrites a request head for the upstream. What the gate says itself goes to `added`: hashed into the map, each field would
+/// cost more than all of this. Where something else has to find it there, it goes into the map all the same.
 ///
 /// # Errors
 /// Where a prefix makes the target too long.
 pub(super) fn edit(
     parts: &mut Parts,
+    added: &mut Added,
     passed: &Passed,
     (site, route): (&Site, &Route),
     connection: &Connection,
@@ -77,7 +80,10 @@ pub(super) fn edit(
     if parts.version == Version::HTTP_2 {
         headers::join_cookies(headers);
     }
-    headers::strip_request(headers, stripped, hop);
+    let names = [request_id::X_REQUEST_ID, request_id::TRACEPARENT];
+    let ours = if ids.traceparent.is_some() { 2 } else { 1 };
+    let ours = names.get(..ours).unwrap_or_default();
+    headers::strip_request(headers, stripped, ours, hop);
     if !site.forward_credential {
         for name in site.identity.credential_headers() {
             headers.remove(name);
@@ -89,25 +95,27 @@ pub(super) fn edit(
     } else {
         address_value(forwarding.client)
     };
-    headers.insert(X_FORWARDED_FOR, client);
-    headers.insert(
-        X_FORWARDED_PROTO,
-        HeaderValue::from_static(forwarding.scheme.as_str()),
-    );
+    added.push((X_FORWARDED_FOR, client));
+    let scheme = HeaderValue::from_static(forwarding.scheme.as_str());
+    added.push((X_FORWARDED_PROTO, scheme));
     if let Some(host) = &forwarding.host {
         if !headers.contains_key(http::header::HOST) || parts.version < Version::HTTP_11 {
             headers.insert(http::header::HOST, host.clone());
         }
-        headers.insert(X_FORWARDED_HOST, host.clone());
+        added.push((X_FORWARDED_HOST, host.clone()));
     } else if !headers.contains_key(http::header::HOST)
         && let Some(server) = passed.upstream.servers.first()
         && let Ok(value) = HeaderValue::from_str(&server.authority)
     {
         headers.insert(http::header::HOST, value);
     }
-    headers.insert(request_id::X_REQUEST_ID, ids.request_id.clone());
+    added.push((request_id::X_REQUEST_ID, ids.request_id.clone()));
     if let Some(traceparent) = &ids.traceparent {
-        headers.insert(request_id::TRACEPARENT, traceparent.clone());
+        added.push((request_id::TRACEPARENT, traceparent.clone()));
+    }
+    let sought = matches!(passed.upstream.balance, Balance::Hash(HashBy::Header(_)));
+    if sought || !route.request_headers.is_empty() {
+        headers.extend(added.drain(..));
     }
     if site.forwarded {
         headers.insert(http::header::FORWARDED, forwarded(forwarding));

@@ -15,7 +15,7 @@ use crate::value::failure::Failure;
 pub(crate) fn log(gate: &Gate, connection: &Connection, failure: Failure, bytes: u64) {
     let lease = gate.lease();
     let answer = classify(failure);
-    let ids = Ids::of(&http::HeaderMap::new(), false);
+    let ids = Ids::of(&http::HeaderMap::new(), false, jiff::Timestamp::now());
     let mut record = Record::new(
         Timestamp::now(),
         Instant::now(),

@@ -20,8 +20,8 @@ use crate::policy::Policy;
 
 use headers::{HeaderEdits, Rewrite};
 
-pub mod brute_force;
 pub mod acme;
+pub mod brute_force;
 pub mod headers;
 pub mod limit;
 pub mod log;

@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{HeaderName, HeaderValue, Method, Request, Response};
 use http_body::{Body, Frame, SizeHint};
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::body::{RequestBody, Tally};
@@ -68,6 +69,27 @@ pub struct Terms {
     pub began: Instant,
 }
 
+/// Fields that the gate adds to a head.
+pub type Added = SmallVec<[(HeaderName, HeaderValue); 6]>;
+
+/// A request head on its way up.
+#[derive(Debug, Clone, Copy)]
+pub struct Up<'r> {
+    /// The head.
+    pub head: &'r Parts,
+    /// Fields beside those of the head, which has none of their names.
+    pub added: &'r Added,
+}
+
+impl Up<'_> {
+    /// The same for a client that takes a request by value.
+    fn request(self, body: RequestBody) -> Request<RequestBody> {
+        let mut request = Request::from_parts(self.head.clone(), body);
+        request.headers_mut().extend(self.added.iter().cloned());
+        request
+    }
+}
+
 /// What happened on the way, for the access record.
 #[derive(Debug, Default, Clone)]
 pub struct Trace {
@@ -92,7 +114,7 @@ pub struct Trace {
 /// A [`Failure`]: connecting, the client's body, or the upstream's answer went wrong or took too long.
 pub async fn forward(
     permit: Permit,
-    (head, body): (&Parts, RequestBody),
+    (up, body): (Up<'_>, RequestBody),
     pool: &Pool,
     terms: &Terms,
     clock: &Clock,
@@ -103,17 +125,17 @@ pub async fn forward(
     drop(permit);
     match pool.upstream.codec {
         Codec::Lean => {
-            let answered = lean(head, body, pool, terms, clock, trace).await?;
+            let answered = lean(up, body, pool, terms, clock, trace).await?;
             Ok(answered.map(UpstreamBody::Lean))
         }
         Codec::Http2 => {
-            let request = Request::from_parts(head.clone(), body);
+            let request = up.request(body);
             let answering = http2::forward(request, pool, terms, clock, tally, trace);
             Ok(relayed(Box::pin(answering).await?))
         }
         Codec::Hyper => {
             // Boxed: its state would make every request's future larger.
-            let request = Request::from_parts(head.clone(), body);
+            let request = up.request(body);
             let answering = library::forward(request, pool, terms, clock, tally, trace);
             Ok(relayed(Box::pin(answering).await?))
         }
@@ -133,7 +155,7 @@ fn relayed(mut response: Response<LibraryBody>) -> Response<UpstreamBody> {
 /// As [`forward`].
 pub async fn upgrade(
     permit: Permit,
-    (head, body): (&Parts, RequestBody),
+    (up, body): (Up<'_>, RequestBody),
     pool: &Pool,
     terms: &Terms,
     clock: &Clock,
@@ -144,7 +166,7 @@ pub async fn upgrade(
         tracing::warn!(upstream = %pool.upstream.name, "WebSockets are forwarded over HTTP/1.1 only");
         return Err(Failure::UpstreamMalformed);
     }
-    let request = Request::from_parts(head.clone(), body);
+    let request = up.request(body);
     let answering = library::upgrade(request, pool, terms, clock, trace);
     let (response, upgraded) = Box::pin(answering).await?;
     Ok((relayed(response), upgraded))
@@ -170,17 +192,18 @@ pub struct Upgrading {
 
 /// Forwards with our own client.
 pub(super) async fn lean(
-    head: &Parts,
+    up: Up<'_>,
     body: RequestBody,
     pool: &Pool,
     terms: &Terms,
     clock: &Clock,
     trace: &mut Trace,
 ) -> Result<Response<LeanBody>, Failure> {
+    let head = up.head;
     let repeatable = repeatable(&head.method, &body);
     let framing = h1::request::Framing::of(&head.method, &body);
     let wish = sticky::wish(&pool.upstream.balance, &head.headers, &terms.caller);
-    let mut unwritten = Some(head);
+    let mut unwritten = Some(up);
     let mut upload = Upload::new(body, framing);
     // A connection that died under an unanswered request: the head is in its buffer still.
     let mut dead: Option<Box<Wire>> = None;
@@ -205,8 +228,8 @@ pub(super) async fn lean(
             wire.inherit(*dead);
             upload.restart();
         }
-        if let Some(head) = unwritten.take() {
-            h1::request::write(wire.begin(), head, framing);
+        if let Some(up) = unwritten.take() {
+            h1::request::write(wire.begin(), up, framing);
         }
         // Nothing has been waited for where the first connection was at hand.
         let straight = reused && clock.phase() == Phase::Judge;

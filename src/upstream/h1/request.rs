@@ -4,11 +4,12 @@
 //! types hold neither line breaks in values nor spaces in a target, so nothing here needs escaping.
 
 use bytes::Bytes;
-use http::Method;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::request::Parts;
 use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Method};
 use http_body::Body;
+
+use crate::upstream::forward::Up;
 
 /// How a request body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +37,8 @@ impl Framing {
 }
 
 /// Appends a request head to `out`.
-pub fn write(out: &mut Vec<u8>, head: &Parts, framing: Framing) {
+pub fn write(out: &mut Vec<u8>, up: Up<'_>, framing: Framing) {
+    let head = up.head;
     out.reserve(HEAD_USUAL);
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
@@ -55,10 +57,10 @@ pub fn write(out: &mut Vec<u8>, head: &Parts, framing: Framing) {
         {
             continue;
         }
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        field(out, name, value);
+    }
+    for (name, value) in up.added {
+        field(out, name, value);
     }
     match framing {
         Framing::Bodyless => {}
@@ -69,6 +71,13 @@ pub fn write(out: &mut Vec<u8>, head: &Parts, framing: Framing) {
         }
         Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 

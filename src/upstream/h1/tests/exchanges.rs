@@ -50,7 +50,7 @@ async fn forward(
 ) -> Result<http::Response<LeanBody>, Failure> {
     let clock = Rc::new(Clock::new(Duration::from_secs(20)));
     let (head, body) = request.into_parts();
-    lean(&head, body, pool, &terms(), &clock, trace).await
+    lean(up(&head), body, pool, &terms(), &clock, trace).await
 }
 
 /// Forwards and reads the whole answer.
@@ -198,7 +198,7 @@ fn an_answer_is_read_though_the_upstream_takes_no_more() {
         let (_feed, request) = post(Some(10));
         let (head, body) = request.into_parts();
         let framing = request::Framing::of(&head.method, &body);
-        request::write(wire.begin(), &head, framing);
+        request::write(wire.begin(), up(&head), framing);
         let mut upload = Upload::new(body, framing);
         let answered = exchange(&mut wire, &mut upload, &head.method)
             .await
@@ -408,7 +408,7 @@ fn a_request_of_which_nothing_left_goes_to_another_connection() {
         drop(feed);
         let (head, body) = request.into_parts();
         let framing = request::Framing::of(&head.method, &body);
-        request::write(wire.begin(), &head, framing);
+        request::write(wire.begin(), up(&head), framing);
         let mut upload = Upload::new(body, framing);
         let lost = exchange(&mut wire, &mut upload, &head.method)
             .await
@@ -490,7 +490,7 @@ fn lateness_is_told_by_whose_turn_it_was() {
             });
             let mut trace = Trace::default();
             let (head, body) = get().into_parts();
-            let outcome = lean(&head, body, &pool, &terms(), &clock, &mut trace).await;
+            let outcome = lean(up(&head), body, &pool, &terms(), &clock, &mut trace).await;
             assert_eq!(outcome.unwrap_err(), want);
             assert!(!is_pooled(&pool), "an unanswered connection is closed");
             drop(origin.await);

@@ -813,7 +813,7 @@ fn request_heads_are_framed_by_what_is_sent() {
             .header("x-two", "2");
         let (head, body) = request.body(body).unwrap().into_parts();
         let mut out = Vec::new();
-        request::write(&mut out, &head, request::Framing::of(&method, &body));
+        request::write(&mut out, up(&head), request::Framing::of(&method, &body));
         let want = format!(
             "{method} /a?b=%20c HTTP/1.1\r\nhost: app.example\r\naccept: */*\r\nx-two: 1\r\nx-two: 2\r\n{want}\r\n"
         );

@@ -33,9 +33,19 @@ use super::{Broken, Malformed};
 use crate::snapshot::{Balance, Codec, Endpoint, Upstream, UpstreamServer};
 use crate::upstream::Pools;
 use crate::upstream::body::RequestBody;
+use crate::upstream::forward::{Added, Up};
 use crate::upstream::io::UpstreamIo;
 use crate::upstream::pool::Pool;
 use crate::upstream::seat::Seat;
+
+/// A head to which nothing is added.
+fn up(head: &http::request::Parts) -> Up<'_> {
+    static NOTHING: std::sync::LazyLock<Added> = std::sync::LazyLock::new(Added::new);
+    Up {
+        head,
+        added: &NOTHING,
+    }
+}
 
 /// Runs on one thread, as a worker does.
 pub(super) fn on_a_worker<T>(work: impl Future<Output = T>) -> T {
@@ -136,7 +146,7 @@ pub(super) async fn ask(
     let mut wire = Box::new(Wire::new(UpstreamIo::Demo(ours), Instant::now()));
     let (head, body) = request.into_parts();
     let framing = request::Framing::of(&head.method, &body);
-    request::write(wire.begin(), &head, framing);
+    request::write(wire.begin(), up(&head), framing);
     let mut upload = Upload::new(body, framing);
     let answer = match exchange(&mut wire, &mut upload, &head.method).await {
         Err(lost) => Err(Error::Head(lost)),
