@@ -114,6 +114,7 @@ impl AuthError {
             | Self::WrongAudience
             | Self::WrongNetwork
             | Self::NoSession
+            | Self::Revoked
             | Self::NoUser => false,
         }
     }

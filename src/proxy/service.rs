@@ -569,7 +569,7 @@ impl Gate {
         let (response, upgraded) = match outcome {
             Ok(Ok(answer)) => answer,
             Err(gone) => {
-                let response = asking.gone(*gone, &mut exchange);
+                let response = asking().gone(*gone, &mut exchange);
                 return Ok(self.finish(exchange, response));
             }
             Ok(Err(failure)) => {

@@ -147,7 +147,7 @@ fn addresses(formatter: &mut Formatter, record: &Record, log: &AccessLog, out: &
             object.key(name);
             object.out.push(b'"');
             let addresses = &mut formatter.addresses;
-            addresses.write(object.out, address, log.privacy, now);
+            addresses.write(object.out, address, log.privacy, || now);
             object.out.push(b'"');
         }
     };
