@@ -158,7 +158,8 @@ pub(super) fn identity_headers(
     site: &Site,
     person: Option<&Person>,
     case: &Case<'_>,
-) -> Vec<(HeaderName, HeaderValue)> {
+    request_id: &HeaderValue,
+) -> Result<Vec<(HeaderName, HeaderValue)>, Failure> {
     let wanted = &site.headers_to_upstream;
     let mut set = Vec::new();
     let mut put = |name: &Option<HeaderName>, value: &str| {
@@ -186,8 +187,13 @@ pub(super) fn identity_headers(
                 put(&Some(name.clone()), &text);
             }
         }
+        if let Some(signer) = &site.signer {
+            let token = signer.token(&person.principal, request_id, case.now);
+            // Without it the application would take somebody for nobody.
+            set.push((signer.header.clone(), token.ok_or(Failure::Internal)?));
+        }
     }
-    set
+    Ok(set)
 }
 
 pub(super) fn claim(

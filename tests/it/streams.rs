@@ -179,7 +179,7 @@ impl Lasting {
         }
     }
 
-    fn is_cut(mut self, status: u16, why: &str) {
+    fn ends_with(mut self, status: u16, why: &str) {
         assert_eq!(
             self.websocket.take(4),
             [0x88, 2, 3, 0xf0],
@@ -230,7 +230,7 @@ fn what_lasts_is_judged_again_and_cut_where_its_right_is_gone() {
             }
             _ => {}
         }
-        alices.is_cut(status, cause);
+        alices.ends_with(status, cause);
         if cause != "expired" {
             eventually("bob's are judged, too", || {
                 scrape(
@@ -293,7 +293,7 @@ fn a_reload_that_takes_no_right_disturbs_nobody() {
     let deny = "[[deny]]\nname = \"nobody\"\nip = \"127.0.0.1\"\n";
     gate.reload(&config(&origin, deny)).unwrap();
     assert_ne!(public.end(PATIENCE), End::Late, "a public one as well");
-    lasting.is_cut(403, "denied by address");
+    lasting.ends_with(403, "denied by address");
 }
 
 #[test]
