@@ -28,7 +28,7 @@ fn start(origin: &Origin) -> Gate {
 host = ["{host}"]
 upstream = "app"
 identity = ["hs"]
-headers_to_upstream = {{ user = "X-Login", claim."org.id" = "X-Org" }}
+headers_to_upstream = {{ user = "X-Login", claim."org.id" = "X-Org", claim."https://app.example/groups" = "X-Groups" }}
 signed_identity = {{ header = "X-Identity", key = "{key}" }}
   [[site.route]]
   path = "/**"
@@ -88,7 +88,9 @@ fn an_application_verifies_who_asks() {
     let keys = published(&gate);
     assert_eq!(keys.keys.len(), 2);
     let bearer = |claims| format!("Authorization: Bearer {}", hs(&claims));
-    let alice = bearer(staff_but(json!({ "org": { "id": 7 } })));
+    let alice = bearer(staff_but(
+        json!({ "org": { "id": 7 }, "https://app.example/groups": ["a", "b,c", "d", { "e": 1 }] }),
+    ));
     for (host, algorithm) in [
         ("app.test", Algorithm::ES256),
         ("ed.test", Algorithm::EdDSA),
@@ -107,13 +109,21 @@ fn an_application_verifies_who_asks() {
         assert_eq!(said["sub"], "alice");
         assert_eq!(said["auth"], "hs");
         assert_eq!(said["roles"], json!(["staff"]));
-        assert_eq!(said["claims"], json!({ "org.id": 7 }));
+        assert_eq!(
+            said["claims"],
+            json!({ "org.id": 7, "https://app.example/groups": ["a", "b,c", "d", { "e": 1 }] })
+        );
         assert_eq!(said["jti"], id.as_str());
         let life = said["exp"].as_i64().unwrap() - said["iat"].as_i64().unwrap();
         assert_eq!(life, 120);
         assert_eq!(
             (seen.header("x-login"), seen.header("x-org")),
             (Some("alice"), Some("7"))
+        );
+        assert_eq!(
+            seen.header("x-groups"),
+            Some("a,d"),
+            "plain items of a list"
         );
         let mut made = std::collections::BTreeSet::from([token]);
         for _ in 0..20 {
