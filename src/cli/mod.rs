@@ -9,6 +9,7 @@ pub mod geo;
 pub mod hash_password;
 pub mod healthcheck;
 pub mod init;
+pub mod keys;
 pub mod later;
 mod log_line;
 pub mod maintenance;
@@ -93,6 +94,8 @@ enum Verb {
     Revoke(Box<revoke::RevokeArgs>),
     /// Exit with 0 while a running instance serves, else with 1
     Healthcheck(status::AdminArgs),
+    /// Print the public keys by which applications verify `signed_identity`
+    Keys(keys::KeysArgs),
     /// Hash a password or make an API key
     HashPassword(hash_password::HashPasswordArgs),
     /// Verify an audit log (not built yet)
@@ -133,6 +136,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Verb::Maintenance(args) => maintenance::run(&args),
         Verb::Revoke(args) => revoke::run(&args),
         Verb::Healthcheck(args) => healthcheck::run(&args),
+        Verb::Keys(args) => keys::run(&args),
         Verb::HashPassword(args) => hash_password::run(&args),
         Verb::Audit(_) => later::run("audit"),
         Verb::Import(_) => later::run("import"),

@@ -46,6 +46,7 @@ pub mod mtls;
 mod places;
 pub mod remote;
 pub mod revocation;
+pub mod signed;
 pub mod source;
 
 #[cfg(test)]

@@ -180,20 +180,27 @@ impl Exchange {
         if self.seen.websocket {
             // Rare, and meant to last: whatever a later policy may read.
             let fields = parts.headers.iter();
-            kept.extend(fields.map(|(name, value)| (name.clone(), value.clone())));
+            kept.extend(fields.map(|(name, value)| (name.clone(), secret(value))));
             return;
         }
         if self.seen.looked {
             for name in site.identity.fields() {
                 let values = parts.headers.get_all(name).iter();
-                kept.extend(values.map(|value| (name.clone(), value.clone())));
+                kept.extend(values.map(|value| (name.clone(), secret(value))));
             }
         }
         if snapshot.policy.inputs().cookies && !kept.iter().any(|(name, _)| *name == COOKIE) {
             let values = parts.headers.get_all(COOKIE).iter();
-            kept.extend(values.map(|value| (COOKIE, value.clone())));
+            kept.extend(values.map(|value| (COOKIE, secret(value))));
         }
     }
+}
+
+/// A value that no `{:?}` shows.
+fn secret(value: &HeaderValue) -> HeaderValue {
+    let mut value = value.clone();
+    value.set_sensitive(true);
+    value
 }
 
 /// What a request is judged by once more.

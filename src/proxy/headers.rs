@@ -1,7 +1,7 @@
 //! What is removed from a request and what is set.
 //!
 //! One scan over the names finds everything to remove: hop-by-hop fields (RFC 9110 §7.6.1), what `Connection` names, and the
-//! forwarding, identity and override headers that a client may never send (GRAMMAR), their look-alikes with `_` or `.` too.
+//! forwarding, identity and override headers that a client may never send (GRAMMAR), their look-alikes with `_`, `.` or another sign for `-` too.
 
 use http::header::{CONNECTION, COOKIE, EXPECT, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use smallvec::SmallVec;
@@ -64,19 +64,10 @@ fn never_from_client(name: &str) -> bool {
     if !matches!(first, b'c' | b'f' | b'r' | b't' | b'x') {
         return false;
     }
-    if !name.bytes().any(|byte| matches!(byte, b'_' | b'.')) {
+    if !name.bytes().any(|byte| fold(byte) != byte) {
         return listed(name);
     }
-    let folded: SmallVec<[u8; 64]> = name
-        .bytes()
-        .map(|byte| {
-            if matches!(byte, b'_' | b'.') {
-                b'-'
-            } else {
-                byte
-            }
-        })
-        .collect();
+    let folded: SmallVec<[u8; 64]> = name.bytes().map(fold).collect();
     std::str::from_utf8(&folded).is_ok_and(listed)
 }
 
@@ -120,11 +111,13 @@ fn named(name: &HeaderName, extra: &[HeaderName]) -> bool {
     })
 }
 
+/// CGI and its heirs make one variable of `X-User`, `X_User` and, some of them, of `X.User` and `X!User`: whatever is neither
+/// letter nor digit becomes `_` (RFC 3875 §4.1.18).
 const fn fold(byte: u8) -> u8 {
-    if matches!(byte, b'_' | b'.') {
-        b'-'
-    } else {
+    if byte.is_ascii_alphanumeric() {
         byte
+    } else {
+        b'-'
     }
 }
 
@@ -172,6 +165,10 @@ mod tests {
             ("x-http-method-override", false, "override"),
             ("x-team", false, "named by the site"),
             ("x_team", false, "look-alike of one named by the site"),
+            ("x!team", false, "look-alike of one named by the site"),
+            ("x~user", false, "look-alike"),
+            ("remote|user", false, "look-alike"),
+            ("x-team-2", true, "another name"),
             ("te", false, "hop-by-hop"),
             ("proxy", false, "httpoxy"),
             ("x-custom", true, "an ordinary field"),

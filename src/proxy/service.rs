@@ -423,7 +423,7 @@ impl Gate {
                 scheme,
                 host: authority,
             },
-            identity: identity_headers(site, person.as_ref(), &case),
+            identity: identity_headers(site, person.as_ref(), &case, &exchange.record.request_id)?,
             filled: if route.request_headers.fills() {
                 fill_edits(&route.request_headers, &case, Some(route))
             } else {

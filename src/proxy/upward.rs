@@ -3,6 +3,7 @@
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Uri, Version};
+use serde_json::Value;
 
 use super::connection::Connection;
 use super::enforce::Case;
@@ -11,6 +12,7 @@ use super::headers::{self, Hop};
 use super::request_id::{self, Ids};
 use super::rewrite;
 use super::service::{Passed, route_of, site_of};
+use crate::identity::claims;
 use crate::policy::facts::Scheme;
 use crate::policy::{Person, Place};
 use crate::snapshot::headers::HeaderEdits;
@@ -166,7 +168,8 @@ pub(super) fn identity_headers(
     site: &Site,
     person: Option<&Person>,
     case: &Case<'_>,
-) -> Vec<(HeaderName, HeaderValue)> {
+    request_id: &HeaderValue,
+) -> Result<Vec<(HeaderName, HeaderValue)>, Failure> {
     let wanted = &site.headers_to_upstream;
     let mut set = Vec::new();
     let mut put = |name: &Option<HeaderName>, value: &str| {
@@ -181,7 +184,10 @@ pub(super) fn identity_headers(
         put(&wanted.country, &country.to_string());
     }
     if let Some(person) = person {
-        put(&wanted.user, &person.principal.user);
+        // A token of a program may name no user.
+        if !person.principal.user.is_empty() {
+            put(&wanted.user, &person.principal.user);
+        }
         // A role that holds the separator would be read as two that nobody granted.
         let plain = |role: &&str| !role.contains(|c: char| c == ',' || c.is_control());
         let roles = person.principal.roles.iter().map(|role| &**role);
@@ -194,26 +200,38 @@ pub(super) fn identity_headers(
                 put(&Some(name.clone()), &text);
             }
         }
+        if let Some(signer) = &site.signer {
+            let token = signer.token(&person.principal, request_id, case.now);
+            // Without it the application would take somebody for nobody.
+            set.push((signer.header.clone(), token.ok_or(Failure::Internal)?));
+        }
     }
-    set
+    Ok(set)
 }
 
-pub(super) fn claim(
-    claims: &serde_json::Map<String, serde_json::Value>,
-    path: &str,
-) -> Option<String> {
-    let mut steps = path.split('.');
-    let mut value = claims.get(steps.next()?)?;
-    for step in steps {
-        value = value.get(step)?;
-    }
-    match value {
-        serde_json::Value::String(text) => Some(text.clone()),
-        serde_json::Value::Number(number) => Some(number.to_string()),
-        serde_json::Value::Bool(value) => Some(value.to_string()),
-        serde_json::Value::Null | serde_json::Value::Array(_) | serde_json::Value::Object(_) => {
-            None
+pub(super) fn claim(claims: &serde_json::Map<String, Value>, path: &str) -> Option<String> {
+    match claims::at(claims, path)? {
+        Value::Array(items) => {
+            // As roles are: what holds the separator would be read as two.
+            let plain = |text: &String| !text.contains(',');
+            let items = items.iter().filter_map(scalar).filter(plain);
+            let items: Vec<String> = items.collect();
+            (!items.is_empty()).then(|| items.join(","))
         }
+        value @ (Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Object(_)) => scalar(value),
+    }
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(value) => Some(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 

@@ -25,6 +25,7 @@ use crate::admin::doors::{Doors, Prepared};
 use crate::admin::{View, shadow};
 use crate::config::context::Memory;
 use crate::config::{Diagnostic, Input, Report};
+use crate::identity::revocation::Added;
 use crate::observe::access_log::Logger;
 use crate::observe::metrics::{self, Metrics};
 use crate::server::acme::{self, Issuing};
@@ -146,6 +147,8 @@ impl Control {
     ) -> Ending {
         let mut names = tokio::time::interval(NAMES_EVERY);
         names.reset();
+        let mut revoked = tokio::time::interval(REVOKED_EVERY);
+        revoked.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 order = self.orders.recv() => match order {
@@ -175,8 +178,8 @@ impl Control {
                         report(&self.reload_all(files.as_deref_mut()));
                     }
                 }
+                _ = revoked.tick() => revocation::tidy(&self.memory.revoked, Timestamp::now()),
                 _ = names.tick() => {
-                    revocation::tidy(&self.memory.revoked, Timestamp::now());
                     let wanted = self.memory.wanted_names.clone();
                     if names::refresh(&mut self.memory, &wanted, Timestamp::now()) == Change::Changed {
                         report(&self.reload_all(files.as_deref_mut()));
@@ -432,12 +435,22 @@ impl Control {
                 // A second word means now.
                 _ = next(signals) => tracing::warn!("closing what is left"),
                 () = stopped(orders) => {}
+                // What lasts here may be revoked where the process after us is asked.
+                () = heed(&self.memory.revoked) => {}
             }
         }
         order(|| Command::Stop, &self.workers);
         drop(tokio::time::timeout(STOP_PATIENCE, self.gone.recv()).await);
         self.doors.close();
         tracing::info!("ended");
+    }
+}
+
+/// Goes on listening to what another process revokes.
+async fn heed(revoked: &Added) {
+    loop {
+        tokio::time::sleep(REVOKED_EVERY).await;
+        revocation::tidy(revoked, Timestamp::now());
     }
 }
 
@@ -524,6 +537,8 @@ const OF_SUPERVISOR: &str = "supervisor";
 const START_PATIENCE: Duration = Duration::from_secs(10);
 /// How often `dns:` names are asked for.
 const NAMES_EVERY: Duration = Duration::from_secs(30);
+/// How often it is looked for what another process on the same file has revoked.
+const REVOKED_EVERY: Duration = Duration::from_secs(2);
 /// How long files are left to settle before they are read: editors and package managers write several.
 const SETTLE: Duration = Duration::from_millis(200);
 /// QUIT waits for the last request, however long it takes.

@@ -312,6 +312,6 @@ async fn work(parts: Parts) {
 /// client loses a request that was on its way while we closed. Those who send nothing are closed then.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// How many connections are asked to judge again in one tick.
-const ASKED_A_TICK: usize = 500;
+const ASKED_A_TICK: usize = 200;
 /// How often buffered log lines are handed on and idle upstream connections looked at; also how soon a drained worker ends.
 const TICK: Duration = Duration::from_millis(100);

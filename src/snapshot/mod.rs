@@ -16,6 +16,7 @@ use crate::identity::Authenticator;
 use crate::identity::device::Devices;
 use crate::identity::remote::RemoteKeys;
 use crate::identity::revocation::Revocation;
+use crate::identity::signed::Signer;
 use crate::policy::Policy;
 
 use headers::{HeaderEdits, Rewrite};
@@ -241,6 +242,8 @@ pub struct Site {
     pub api: bool,
     /// Identity headers set on requests to the upstream.
     pub headers_to_upstream: IdentityHeaders,
+    /// Signs who asks (`signed_identity`).
+    pub signer: Option<Signer>,
     /// Whether the `Authorization` field goes upstream.
     pub forward_credential: bool,
     /// Send `Forwarded` (RFC 7239).

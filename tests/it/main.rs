@@ -44,6 +44,7 @@ mod replay;
 mod resilience;
 mod routing;
 mod shadow;
+mod signed;
 mod streams;
 mod tls;
 mod trust;

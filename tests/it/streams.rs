@@ -1,5 +1,6 @@
 //! Requests that last: judged again at the end of a token, when it is revoked and when the policy changes.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use portcullis::admin::client::{Place, ask};
@@ -179,7 +180,7 @@ impl Lasting {
         }
     }
 
-    fn is_cut(mut self, status: u16, why: &str) {
+    fn ends_with(mut self, status: u16, why: &str) {
         assert_eq!(
             self.websocket.take(4),
             [0x88, 2, 3, 0xf0],
@@ -230,7 +231,7 @@ fn what_lasts_is_judged_again_and_cut_where_its_right_is_gone() {
             }
             _ => {}
         }
-        alices.is_cut(status, cause);
+        alices.ends_with(status, cause);
         if cause != "expired" {
             eventually("bob's are judged, too", || {
                 scrape(
@@ -293,7 +294,7 @@ fn a_reload_that_takes_no_right_disturbs_nobody() {
     let deny = "[[deny]]\nname = \"nobody\"\nip = \"127.0.0.1\"\n";
     gate.reload(&config(&origin, deny)).unwrap();
     assert_ne!(public.end(PATIENCE), End::Late, "a public one as well");
-    lasting.is_cut(403, "denied by address");
+    lasting.ends_with(403, "denied by address");
 }
 
 #[test]
@@ -324,4 +325,94 @@ fn a_websocket_ends_between_two_frames() {
     assert_eq!(stuck.unread(), b"", "no Close inside a frame");
     assert!(began.elapsed() > Duration::from_secs(3), "it had its time");
     eventually("the origin's sides close", || origin.open() == 0);
+}
+
+#[test]
+fn a_credential_is_verified_anew_and_a_source_that_is_away_is_waited_for() {
+    let origin = endless();
+    let word = Arc::new(Mutex::new("200 OK"));
+    let (said, now_says) = (Arc::clone(&word), Arc::clone(&word));
+    let service = Origin::scripted(move |exchange| {
+        let head = format!("{}\r\nX-Remote-User: carol", said.lock().unwrap());
+        exchange.answer(&head, "")
+    });
+    let says = |word| *now_says.lock().unwrap() = word;
+    let folder = TempDir::new().unwrap();
+    let key = |id: &str| {
+        let digest = portcullis::identity::api_key::sha256(id);
+        let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("[[key]]\nid = \"{id}\"\nsha256 = \"{digits}\"\n")
+    };
+    std::fs::write(folder.path().join("keys.toml"), key("one") + &key("two")).unwrap();
+    let config = format!(
+        r#"
+[[listener]]
+address = "127.0.0.1:0"
+[upstream.app]
+servers = ["http://{}"]
+[identity.keys]
+api_key = {{ file = "keys.toml" }}
+[identity.service]
+forward_auth = {{ url = "http://{}/check", headers_to = ["X-Session"], headers_from = {{ user = "X-Remote-User" }} }}
+[[site]]
+host = ["*"]
+upstream = "app"
+identity = ["keys", "service"]
+allow = [{{ auth = "any" }}]
+"#,
+        origin.address(),
+        service.address()
+    );
+    let gate = Gate::start_in(folder, &config);
+    let events = |credential: &str| {
+        let mut client = gate.connect();
+        client.send(format!(
+            "GET /events HTTP/1.1\r\nHost: app.test\r\n{credential}\r\n\r\n"
+        ));
+        assert_eq!(client.response_head().status, 200);
+        client.take_until(b"data: 1\n\n\r\n");
+        client
+    };
+    let count = |outcome: &str| {
+        scrape(
+            &gate,
+            &format!("portcullis_http_requests_judged_again_total{{outcome=\"{outcome}\"}}"),
+        )
+    };
+    let (mut one, mut two) = (events("X-Api-Key: one"), events("X-Api-Key: two"));
+    let mut carol = events("X-Session: s");
+    gate.write("keys.toml", key("two"));
+    says("500 Internal Server Error");
+    gate.reload_as_is().unwrap();
+    assert_ne!(one.end(PATIENCE), End::Late, "its key is gone");
+    eventually("the other stays", || count("stays") >= 1.0);
+    says("200 OK");
+    eventually("the service is asked once more", || count("stays") >= 2.0);
+    for client in [&mut two, &mut carol] {
+        assert_eq!(client.end(Duration::from_millis(50)), End::Late);
+    }
+    says("500 Internal Server Error");
+    gate.reload_as_is().unwrap();
+    assert_ne!(
+        carol.end(PATIENCE * 2),
+        End::Late,
+        "nobody could say for long"
+    );
+    assert_eq!(two.end(Duration::from_millis(50)), End::Late);
+    assert_eq!(
+        (count("policy_changed"), count("fact_unavailable")),
+        (1.0, 1.0)
+    );
+    let lines = gate.log(2);
+    let errors = lines
+        .iter()
+        .map(|line| (&line["error.type"], &line["auth.error"]));
+    let errors: Vec<_> = errors.collect();
+    assert_eq!(
+        errors,
+        [
+            (&json!("policy_changed"), &json!("unknown_credential")),
+            (&json!("fact_unavailable"), &json!("source_failed")),
+        ]
+    );
 }

@@ -24,6 +24,7 @@ mod rewrite;
 pub mod rules;
 pub mod server;
 pub mod sets;
+mod signed_identity;
 pub mod site;
 pub mod tests;
 pub mod tls;

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use http::header::{self, HeaderName};
 
 use super::{
-    brute_force, denial, duration, header_name, headers, identity, maintenance, rewrite, size,
+    brute_force, denial, duration, header_name, headers, identity, maintenance, rewrite,
+    signed_identity, size,
 };
 use crate::config::compile::answer;
 use crate::config::nearest::nearest;
@@ -55,6 +56,11 @@ pub(super) fn compile(
     for table in around.root.tables("site") {
         claim_hosts(table, &mut hosts, cx);
         let headers = identity_headers(table.table("headers_to_upstream"), cx);
+        let signed = table.table("signed_identity");
+        if let Some(node) = signed.and_then(|signed| signed.get("header")) {
+            let name = node.as_str().and_then(|name| name.parse().ok());
+            compiled.stripped.extend(name);
+        }
         let own = [&headers.user, &headers.roles, &headers.country];
         let named = own
             .into_iter()
@@ -105,7 +111,7 @@ fn site(
     Site {
         brute_force: brute_force::compile(table.table("brute_force"), &name, &identity, cx),
         maintenance: maintenance::compile(around.root, table.table("maintenance"), &name, cx),
-        name,
+        name: Arc::clone(&name),
         routes: routes(table, &denial, around, cx),
         response_headers: edits(
             table,
@@ -115,6 +121,9 @@ fn site(
             cx,
         ),
         api: table.bool("api").unwrap_or(false),
+        signer: table
+            .table("signed_identity")
+            .and_then(|signed| signed_identity::compile(signed, &name, &headers_to_upstream, cx)),
         headers_to_upstream,
         forward_credential: table
             .bool("forward_credential")
@@ -378,7 +387,7 @@ fn identity_headers(table: Option<&Table>, cx: &mut Context) -> IdentityHeaders 
 }
 
 /// A header that the operator may take away from clients: not one on which HTTP itself rests.
-fn free_header(node: &Node, cx: &mut Context) -> Option<HeaderName> {
+pub(super) fn free_header(node: &Node, cx: &mut Context) -> Option<HeaderName> {
     let name = header_name(node, cx)?;
     if RESERVED.contains(&name) {
         let message = format!("`{name}` belongs to HTTP itself");

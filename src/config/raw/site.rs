@@ -85,8 +85,7 @@ pub(super) static SITE: Section = Section {
                 "signed_identity",
                 Kind::Table(&SIGNED_IDENTITY),
                 "a signed header that tells the upstream who asks",
-            )
-            .not_yet("signed identity"),
+            ),
             Key::default(
                 "compress",
                 Kind::Either(&[Kind::Boolean, TEXTS]),
@@ -301,10 +300,14 @@ static IDENTITY_HEADERS: Section = Section {
 static SIGNED_IDENTITY: Section = Section {
     id: "signed_identity",
     title: "[site.signed_identity]",
-    about: "A signed header that tells the upstream who asks.",
+    about: "A signed header that tells the upstream who asks: a JSON Web Token. `portcullis keys` prints the keys that verify it.",
     groups: &[&[
         Key::required("header", Kind::Text, "its name"),
-        Key::required("key", Kind::File, "the key that signs"),
+        Key::required(
+            "key",
+            Kind::File,
+            "the private key that signs, P-256 (ES256) or Ed25519 (EdDSA), in PEM form",
+        ),
     ]],
 };
 

@@ -202,7 +202,7 @@ impl WorkerMetrics {
         }
     }
 
-    /// A request under way was judged again, with this outcome (one of [`JUDGED_AGAIN`]).
+    /// A request under way was judged again, with this outcome: `stays`, or a word of `error.type`.
     pub fn judged_again(&self, outcome: &str) {
         let place = JUDGED_AGAIN.iter().position(|word| *word == outcome);
         if let Some(counter) = place.and_then(|place| self.block.again.get(place)) {
