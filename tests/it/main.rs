@@ -44,6 +44,7 @@ mod replay;
 mod resilience;
 mod routing;
 mod shadow;
+mod step_up;
 mod tls;
 mod upstreams;
 mod verbs;

@@ -24,6 +24,7 @@ pub mod rules;
 pub mod server;
 pub mod sets;
 pub mod site;
+mod step_up;
 pub mod tests;
 pub mod tls;
 pub mod upstream;
