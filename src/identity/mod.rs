@@ -39,6 +39,7 @@ pub mod failures;
 pub mod forward_auth;
 mod hashing;
 pub mod header;
+mod json;
 pub mod jwt;
 pub mod keys;
 pub mod mtls;
@@ -46,6 +47,8 @@ mod places;
 pub mod remote;
 pub mod source;
 
+#[cfg(test)]
+mod practices;
 #[cfg(test)]
 mod tests;
 
