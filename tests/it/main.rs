@@ -34,6 +34,7 @@ mod identity;
 mod limits;
 mod log;
 mod maintenance;
+mod matrix;
 mod mtls;
 mod paths;
 mod providers;
