@@ -1327,9 +1327,9 @@ fn one_principal_comes_of_several_credentials() {
         ),
         (
             with(&bad, "key-nobody"),
-            "keys: unknown_credential",
             "hs: bad_signature",
-            "the first bad one is told",
+            "hs: bad_signature",
+            "of bad ones the token is told: its challenge says so",
         ),
         (
             with(&bearer(&good()), "key-ann"),

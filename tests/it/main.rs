@@ -23,6 +23,7 @@ mod conformance;
 mod denial;
 mod devices;
 mod edits;
+mod examples;
 mod fields;
 mod golden;
 mod h2;

@@ -3,6 +3,11 @@
 //! Every row is asked for a public path, a guarded one, the guarded one from a country that is denied, and a path without a
 //! route. `cargo test --test it matrix -- --nocapture` prints it as Markdown.
 
+#![allow(
+    clippy::cloned_ref_to_slice_refs,
+    reason = "the rows of a table look alike"
+)]
+
 use std::fmt::Write as _;
 
 use base64::Engine as _;
