@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::addresses::Addresses;
-use crate::policy::claim::{ClaimTest, Presence};
+use crate::policy::claim::{self, ClaimTest, Presence};
 use crate::policy::condition::{
     AuthTest, Condition, Continents, Countries, Matcher, Presented, Systems,
 };
@@ -445,6 +445,14 @@ impl<'p> Book<'p> {
                 (format!("{wanted:?}"), Asks::Auth(wanted))
             }
             Matcher::Claim(test) => (format!("claim {test:?}"), Asks::Claim(test.clone())),
+            Matcher::Fresh(max_age) => {
+                // At the moment from which requests are looked at; how old a sign-in is then, it only grows.
+                let test = ClaimTest {
+                    path: Arc::from(claim::AUTH_TIME),
+                    want: claim::fresh(*max_age, self.now),
+                };
+                (format!("claim {test:?}"), Asks::Claim(test))
+            }
             Matcher::Device(test) => (format!("device {test:?}"), Asks::Device(test.clone())),
             Matcher::Method(wanted) => {
                 let mut names: Vec<&str> = wanted.iter().map(http::Method::as_str).collect();

@@ -13,7 +13,7 @@ use super::path::{Overlaps, Slash, rank};
 use super::space::{Plan, Seen, Space};
 use crate::policy::draft::{Grant, SignIn};
 use crate::policy::pattern::{End, Pattern, Shape};
-use crate::policy::{RoutePart, SiteId, SitePart};
+use crate::policy::{RefusalStatus, RoutePart, SiteId, SitePart};
 use crate::value::host::HostPattern;
 
 /// Hosts that no rule of any policy tells apart.
@@ -438,7 +438,10 @@ impl Judge<'_, '_> {
     fn judged(&self, space: &mut Space<'_, '_>) -> Judged {
         let otherwise = match &self.view.grant {
             Granted::Nobody(ending) => return self.nobody(*ending, space),
-            Granted::Anyone => 0,
+            Granted::Anyone => {
+                let route = self.view.route.map(RoutePart::otherwise);
+                route.map_or(0, |refusal| space.book.refusal(self.at, refusal))
+            }
             Granted::Rules(_, ending) => *ending,
         };
         if self.view.sign_in() == SignIn::Never {
@@ -494,6 +497,7 @@ impl Judge<'_, '_> {
     /// How requests end once identity has been looked at; strangers are not asked to sign in here.
     fn seen(&self, otherwise: u32, region: Diagram, space: &mut Space<'_, '_>) -> Diagram {
         let refused = self.denied(Seen::Wholly, region, space);
+        let refused = self.stepped_up(refused, otherwise, space);
         let rest = space.store.without(region, refused);
         let allowed = self.allowed(Seen::Wholly, rest, space);
         let allowed_so = numbered(allowed, Ending::ALLOW, &mut space.store);
@@ -501,6 +505,31 @@ impl Judge<'_, '_> {
         let rest = numbered(rest, otherwise, &mut space.store);
         let ending = space.store.over(refused, allowed_so);
         space.store.over(ending, rest)
+    }
+
+    /// Who is not allowed is not asked to sign in again, nor who has not done so once: these end as if no allow matched.
+    fn stepped_up(&self, refused: Diagram, otherwise: u32, space: &mut Space<'_, '_>) -> Diagram {
+        let numbers = space.store.numbers(refused).into_iter();
+        let asks = |number: &u32| {
+            let ends = space.book.ending(*number);
+            *number != 0
+                && matches!(ends, Ending::Refuse(refusal) if refusal.status == RefusalStatus::StepUp)
+        };
+        let numbers: Vec<u32> = numbers.filter(asks).collect();
+        let mut refused = refused;
+        for number in numbers {
+            let asked = space.store.is(refused, number);
+            let mut others = asked;
+            if self.view.sign_in() != SignIn::Never {
+                let allowed = self.allowed(Seen::Wholly, asked, space);
+                let known = space.known(self.at);
+                let asked = space.store.within(allowed, known);
+                others = space.store.without(others, asked);
+            }
+            let others = numbered(others, otherwise, &mut space.store);
+            refused = space.store.over(others, refused);
+        }
+        refused
     }
 
     /// Strangers are asked to sign in where they would be refused, unless the refusal hides.

@@ -50,7 +50,7 @@ pub(super) fn told(policy: &Policy, asked: &Asked) -> Option<Ending> {
     };
     Some(match decision.verdict {
         Verdict::Allow => Ending::Allow,
-        Verdict::Refuse(id) => Ending::Refuse(policy.refusal(id).clone()),
+        Verdict::Refuse(id) | Verdict::StepUp(id) => Ending::Refuse(policy.refusal(id).clone()),
         Verdict::NotAuthenticated | Verdict::InvalidToken => Ending::SignIn,
         Verdict::CertificateRequired => Ending::CertificateRequired,
         Verdict::NoSite => Ending::NoSite,

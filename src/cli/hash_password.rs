@@ -23,6 +23,9 @@ pub struct HashPasswordArgs {
     /// A role of the key (may be repeated).
     #[arg(long, value_name = "ROLE", requires = "api_key")]
     pub role: Vec<String>,
+    /// A claim of the key, `name=value` (may be repeated).
+    #[arg(long, value_name = "NAME=VALUE", requires = "api_key")]
+    pub claim: Vec<String>,
 }
 
 /// Reads a password from standard input and prints its hash, or makes an API key.
@@ -108,6 +111,10 @@ fn password(
 }
 
 fn new_key(args: &HashPasswordArgs, to: &mut impl Write) -> Result<(), Problem> {
+    let pairs = args.claim.iter().map(|claim| claim.split_once('='));
+    let pairs: Option<Vec<(&str, &str)>> = pairs.collect();
+    let claims = pairs.filter(|pairs| pairs.iter().all(|(name, _)| !name.is_empty()));
+    let claims = claims.ok_or(Problem::Usage("a claim is written `name=value`"))?;
     let mut random = [0; 32];
     let source = SystemRandom::new();
     source.fill(&mut random).ok().ok_or(Problem::Random)?;
@@ -132,6 +139,13 @@ fn new_key(args: &HashPasswordArgs, to: &mut impl Write) -> Result<(), Problem> 
     writeln!(to, "sha256 = {}", quoted(&digest))?;
     let roles: Vec<String> = args.role.iter().map(|role| quoted(role)).collect();
     writeln!(to, "roles = [{}]", roles.join(", "))?;
+    if !claims.is_empty() {
+        let claims = claims
+            .iter()
+            .map(|(name, value)| format!("{} = {}", quoted(name), quoted(value)));
+        let claims: Vec<String> = claims.collect();
+        writeln!(to, "claims = {{ {} }}", claims.join(", "))?;
+    }
     Ok(())
 }
 
@@ -211,6 +225,7 @@ mod tests {
             user: Some("ci \"bot\"".to_owned()),
             api_key: true,
             role: vec!["deploy".to_owned()],
+            claim: vec!["plan=pro".to_owned(), "a.b=c=\"d\"".to_owned()],
             ..HashPasswordArgs::default()
         };
         let mut out = Vec::new();
@@ -221,6 +236,16 @@ mod tests {
         let entry = out.split_once("[[key]]").unwrap().1;
         let entry: toml::Table = toml::from_str(entry).unwrap();
         assert_eq!(entry["user"].as_str(), Some("ci \"bot\""));
+        assert_eq!(entry["claims"]["plan"].as_str(), Some("pro"));
+        assert_eq!(entry["claims"]["a.b"].as_str(), Some("c=\"d\""));
+        for wrong in ["plan", "=pro"] {
+            let args = HashPasswordArgs {
+                api_key: true,
+                claim: vec![wrong.to_owned()],
+                ..HashPasswordArgs::default()
+            };
+            assert!(new_key(&args, &mut Vec::new()).is_err(), "{wrong}");
+        }
         let digest = entry["sha256"].as_str().unwrap();
         let want: String = api_key::sha256(key)
             .iter()

@@ -206,7 +206,6 @@ const NO_CODES: &[&str] = &[
     "proxy-connection",
     "remote-user",
     "set-cookie",
-    "step-up",
     "transfer-encoding",
     "true-client-ip",
     "x-api-key",

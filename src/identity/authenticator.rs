@@ -663,10 +663,16 @@ impl Authenticator {
         if let Some(principal) = chosen {
             return Presented::Valid(Arc::clone(principal));
         }
-        let invalid = findings.iter().find_map(|found| match found.outcome {
+        let mut invalid = findings.iter().filter_map(|found| match found.outcome {
             Outcome::Invalid(error) => Some((found.source, error)),
             Outcome::Valid(_) | Outcome::Failed | Outcome::Held(_) => None,
         });
+        // A token is spoken of first: only its challenge can say that it is not valid.
+        let tokens = |(source, _): &(usize, AuthError)| {
+            let source = self.sources.get(*source);
+            source.is_none_or(|source| matches!(source.kind, Kind::Jwt(_)))
+        };
+        let invalid = invalid.clone().find(tokens).or_else(|| invalid.next());
         invalid.map_or(Presented::None, |(source, error)| Presented::Invalid {
             source: self
                 .sources

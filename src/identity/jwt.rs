@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 
 use super::claims;
 use super::error::AuthError;
+use super::json::Object;
 use super::keys::Key;
 use super::remote::RemoteKeys;
 use crate::value::principal::Principal;
@@ -191,7 +192,7 @@ impl fmt::Debug for Jwt {
 }
 
 impl<'t> Reading<'t> {
-    /// Reads the compact form: three parts, header and payload objects in unpadded base64url.
+    /// Reads the compact form: three parts, header and payload objects in unpadded base64url, no name in them twice.
     pub(super) fn read(token: &'t str) -> Result<Self, AuthError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(AuthError::TooLarge);
@@ -204,7 +205,7 @@ impl<'t> Reading<'t> {
         }
         Ok(Self {
             header: object(header).ok_or(AuthError::Malformed)?,
-            payload: object(payload).ok_or(AuthError::Malformed)?,
+            payload: object::<Object>(payload).ok_or(AuthError::Malformed)?.0,
             signed,
             signature,
         })

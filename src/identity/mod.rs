@@ -40,6 +40,7 @@ pub mod failures;
 pub mod forward_auth;
 mod hashing;
 pub mod header;
+mod json;
 pub mod jwt;
 pub mod keys;
 pub mod mtls;
@@ -49,6 +50,8 @@ pub mod revocation;
 pub mod signed;
 pub mod source;
 
+#[cfg(test)]
+mod practices;
 #[cfg(test)]
 mod tests;
 

@@ -33,19 +33,19 @@ use super::source::{Kind, Place, Source};
 use super::{AuthError, Authenticator, Head, Presented};
 use crate::value::principal::Principal;
 
-const NOW: i64 = 1_800_000_000;
-const SECRET: &[u8] = b"a secret of thirty-two bytes or so";
+pub(super) const NOW: i64 = 1_800_000_000;
+pub(super) const SECRET: &[u8] = b"a secret of thirty-two bytes or so";
 
-struct Pair {
-    sign: EncodingKey,
-    public: String,
+pub(super) struct Pair {
+    pub(super) sign: EncodingKey,
+    pub(super) public: String,
 }
 
-static RSA: LazyLock<Pair> = LazyLock::new(rsa);
-static OTHER_RSA: LazyLock<Pair> = LazyLock::new(rsa);
-static P256: LazyLock<Pair> = LazyLock::new(|| ec(&rcgen::PKCS_ECDSA_P256_SHA256));
-static P384: LazyLock<Pair> = LazyLock::new(|| ec(&rcgen::PKCS_ECDSA_P384_SHA384));
-static ED: LazyLock<Pair> = LazyLock::new(|| {
+pub(super) static RSA: LazyLock<Pair> = LazyLock::new(rsa);
+pub(super) static OTHER_RSA: LazyLock<Pair> = LazyLock::new(rsa);
+pub(super) static P256: LazyLock<Pair> = LazyLock::new(|| ec(&rcgen::PKCS_ECDSA_P256_SHA256));
+pub(super) static P384: LazyLock<Pair> = LazyLock::new(|| ec(&rcgen::PKCS_ECDSA_P384_SHA384));
+pub(super) static ED: LazyLock<Pair> = LazyLock::new(|| {
     let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     Pair {
         sign: EncodingKey::from_ed_pem(pair.serialize_pem().as_bytes()).unwrap(),
@@ -70,25 +70,30 @@ fn ec(algorithm: &'static rcgen::SignatureAlgorithm) -> Pair {
     }
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     Timestamp::from_second(NOW).unwrap()
 }
 
 /// A token of exactly these parts.
-fn raw(header: &Value, payload: &Value, key: &EncodingKey, algorithm: Algorithm) -> String {
+pub(super) fn raw(
+    header: &Value,
+    payload: &Value,
+    key: &EncodingKey,
+    algorithm: Algorithm,
+) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let signed = format!("{}.{}", part(header), part(payload));
     let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), key, algorithm).unwrap();
     format!("{signed}.{signature}")
 }
 
-fn hs(header: &Value, payload: &Value) -> String {
+pub(super) fn hs(header: &Value, payload: &Value) -> String {
     let key = EncodingKey::from_secret(SECRET);
     raw(header, payload, &key, Algorithm::HS256)
 }
 
 /// The claims of a good token, changed: a null takes a claim away.
-fn claims(changes: Value) -> Value {
+pub(super) fn claims(changes: Value) -> Value {
     let mut claims = json!({
         "iss": "idp", "aud": "app", "sub": "ann", "exp": NOW + 300, "realm": { "roles": ["staff", "ops"] },
     });
@@ -102,11 +107,16 @@ fn claims(changes: Value) -> Value {
     claims
 }
 
-fn good() -> String {
+pub(super) fn good() -> String {
     hs(&json!({ "alg": "HS256" }), &claims(json!({})))
 }
 
-fn jwt(name: &str, algorithms: &[&str], keys: Vec<Key>, places: Vec<Place>) -> Arc<Source> {
+pub(super) fn jwt(
+    name: &str,
+    algorithms: &[&str],
+    keys: Vec<Key>,
+    places: Vec<Place>,
+) -> Arc<Source> {
     let pinned = algorithms
         .iter()
         .map(|name| *ALGORITHMS.iter().find(|(n, _)| n == name).unwrap());
@@ -137,7 +147,7 @@ fn source(name: &str, kind: Kind, places: Vec<Place>, scheme: &str) -> Arc<Sourc
     })
 }
 
-fn hs_source() -> Arc<Source> {
+pub(super) fn hs_source() -> Arc<Source> {
     jwt(
         "hs",
         &["HS256"],
@@ -146,7 +156,7 @@ fn hs_source() -> Arc<Source> {
     )
 }
 
-fn rs_source() -> Arc<Source> {
+pub(super) fn rs_source() -> Arc<Source> {
     let key = Key::pem(RSA.public.as_bytes()).unwrap();
     jwt("rs", &["RS256"], vec![key], vec![Place::Authorization])
 }
@@ -202,7 +212,7 @@ fn user_source(name: &str) -> Arc<Source> {
 }
 
 /// Asks with these fields; the answer in one word.
-fn ask(site: &Authenticator, fields: &[(HeaderName, String)]) -> String {
+pub(super) fn ask(site: &Authenticator, fields: &[(HeaderName, String)]) -> String {
     ask_from(site, fields, None, "198.51.100.7", now())
 }
 
@@ -258,7 +268,7 @@ fn ask_guarded(
     }
 }
 
-fn bearer(token: &str) -> [(HeaderName, String); 1] {
+pub(super) fn bearer(token: &str) -> [(HeaderName, String); 1] {
     [(AUTHORIZATION, format!("Bearer {token}"))]
 }
 
@@ -1319,9 +1329,9 @@ fn one_principal_comes_of_several_credentials() {
         ),
         (
             with(&bad, "key-nobody"),
-            "keys: unknown_credential",
             "hs: bad_signature",
-            "the first bad one is told",
+            "hs: bad_signature",
+            "of bad ones the token is told: its challenge says so",
         ),
         (
             with(&bearer(&good()), "key-ann"),

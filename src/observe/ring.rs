@@ -520,6 +520,7 @@ fn verdict(verdict: Verdict) -> &'static str {
         Verdict::Refuse(_) => "refuse",
         Verdict::NotAuthenticated => "not_authenticated",
         Verdict::InvalidToken => "invalid_token",
+        Verdict::StepUp(_) => "step_up",
         Verdict::CertificateRequired => "certificate_required",
         Verdict::Unavailable => "unavailable",
         Verdict::NoSite => "no_site",

@@ -1,7 +1,9 @@
 //! Tests on claims and device facts: a value by its path, compared with what a rule wants.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 /// A test on one claim or device fact.
@@ -115,6 +117,29 @@ impl Wanted {
     }
 }
 
+/// Whether somebody with these claims has signed in no longer than `max_age` ago, by `auth_time` (OpenID Connect Core §2), a
+/// number of seconds. One that is missing or in the future says nothing.
+pub(super) fn is_fresh(held: &Map<String, Value>, max_age: Duration, now: Timestamp) -> bool {
+    let test = ClaimTest {
+        path: Arc::from(AUTH_TIME),
+        want: fresh(max_age, now),
+    };
+    test.matches(held)
+}
+
+/// What `auth_time` must be at `now`.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "seconds since 1970 fit a double for millions of years"
+)]
+pub(crate) fn fresh(max_age: Duration, now: Timestamp) -> Wanted {
+    let now = now.as_second() as f64;
+    Wanted::Range {
+        min: Some(now - max_age.as_secs_f64()),
+        max: Some(now + CLOCKS_DIFFER),
+    }
+}
+
 /// The value at a dotted path. A key that has the dots in its own name (as namespaced claims have) is found first.
 #[must_use]
 pub fn dig<'v>(held: &'v Map<String, Value>, path: &str) -> Option<&'v Value> {
@@ -128,6 +153,11 @@ pub fn dig<'v>(held: &'v Map<String, Value>, path: &str) -> Option<&'v Value> {
         dig(inner, rest.strip_prefix('.')?)
     })
 }
+
+/// The claim that says when somebody signed in.
+pub const AUTH_TIME: &str = "auth_time";
+/// Seconds by which the issuer's clock may be ahead.
+const CLOCKS_DIFFER: f64 = 60.0;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! Conditions as compiled: every key of GRAMMAR "Conditions" as a typed test, with the operator's words beside it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderName, Method};
 use jiff::Timestamp;
@@ -60,6 +61,8 @@ pub enum Matcher {
     Auth(AuthTest),
     /// `claim`.
     Claim(ClaimTest),
+    /// `step_up.max_age`: signed in no longer ago than this.
+    Fresh(Duration),
     /// `device`.
     Device(ClaimTest),
     /// `method`; `GET` covers `HEAD`.
@@ -235,6 +238,7 @@ impl Matcher {
             | Self::User(_)
             | Self::Auth(_)
             | Self::Claim(_)
+            | Self::Fresh(_)
             | Self::Device(_)
             | Self::Method(_)
             | Self::Host(_)
@@ -258,7 +262,7 @@ impl Matcher {
             Self::User(_) | Self::Auth(_) | Self::Host(_) => 2,
             Self::Client(_) | Self::Peer(_) => 3,
             Self::Path(path) if path.regexes.is_empty() => 4,
-            Self::Claim(_) | Self::Device(_) => 5,
+            Self::Claim(_) | Self::Fresh(_) | Self::Device(_) => 5,
             Self::Country(_)
             | Self::Continent(_)
             | Self::Subdivision(_)

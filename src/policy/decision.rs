@@ -1,6 +1,7 @@
 //! What policy concludes about a request. Small copyable values; names and texts stay in the policy, by id.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::value::reason::Reason;
 use crate::value::source::Source;
@@ -75,6 +76,8 @@ pub enum RefusalStatus {
     Legal,
     /// No answer: the connection is closed.
     Close,
+    /// 401: signed in, but not well enough (RFC 9470).
+    StepUp,
 }
 
 impl RefusalStatus {
@@ -93,6 +96,7 @@ impl RefusalStatus {
             Self::Gone => 410,
             Self::Legal => 451,
             Self::Close => 444,
+            Self::StepUp => 401,
         }
     }
 }
@@ -112,6 +116,37 @@ pub struct Refusal {
     pub link: Option<Arc<str>>,
     /// Where a better plan is sold.
     pub upgrade_url: Option<Arc<str>>,
+    /// What kind of sign-in is asked for.
+    pub step_up: Option<Arc<StepUp>>,
+}
+
+/// A stronger or fresher sign-in (RFC 9470).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct StepUp {
+    /// Authentication contexts of which one is needed (`acr`), in the order of preference; empty: any.
+    pub acr: Box<[Box<str>]>,
+    /// How long ago somebody may have signed in, in whole seconds.
+    pub max_age: Option<Duration>,
+}
+
+impl StepUp {
+    /// The parameters of a `Bearer` challenge (RFC 9470 §3).
+    #[must_use]
+    pub fn challenge(&self) -> String {
+        let why = if self.acr.is_empty() {
+            "More recent authentication is required"
+        } else {
+            "A different authentication level is required"
+        };
+        let mut text = format!("error=\"{}\", error_description=\"{why}\"", Reason::STEP_UP);
+        if !self.acr.is_empty() {
+            text.push_str(&format!(", acr_values=\"{}\"", self.acr.join(" ")));
+        }
+        if let Some(age) = self.max_age {
+            text.push_str(&format!(", max_age=\"{}\"", age.as_secs()));
+        }
+        text
+    }
 }
 
 impl Default for Refusal {
@@ -123,6 +158,7 @@ impl Default for Refusal {
             page: None,
             link: None,
             upgrade_url: None,
+            step_up: None,
         }
     }
 }
@@ -147,6 +183,8 @@ pub enum Verdict {
     NotAuthenticated,
     /// Some identity could pass and the credential shown is not valid: 401.
     InvalidToken,
+    /// Somebody who may pass has not signed in as strongly or as lately as is asked: 401.
+    StepUp(RefusalId),
     /// Some identity could pass, and the site knows people by certificate only: 403.
     CertificateRequired,
     /// Only a failed fact decided: 503.
@@ -192,9 +230,10 @@ impl Verdict {
         match self {
             Self::Allow => Kind::Allow,
             Self::Refuse(_) | Self::NoSite | Self::NoRoute => Kind::Deny,
-            Self::NotAuthenticated | Self::InvalidToken | Self::CertificateRequired => {
-                Kind::Challenge
-            }
+            Self::NotAuthenticated
+            | Self::InvalidToken
+            | Self::StepUp(_)
+            | Self::CertificateRequired => Kind::Challenge,
             Self::Unavailable | Self::BadQuery => Kind::Error,
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use ipnet::IpNet;
 
+use super::claim;
 use super::condition::{Condition, Matcher};
 use super::decision::{Place, Refusal, RefusalId, RuleId, RuleInfo};
 use super::limit::{Limit, LimitId};
@@ -98,6 +99,8 @@ impl Draft {
                     inputs.headers.push(name.clone());
                 } else if let Matcher::Claim(claim) = &test.matcher {
                     inputs.claims.push(Arc::clone(&claim.path));
+                } else if matches!(&test.matcher, Matcher::Fresh(_)) {
+                    inputs.claims.push(Arc::from(claim::AUTH_TIME));
                 } else if let Matcher::Device(device) = &test.matcher {
                     inputs.device.push(Arc::clone(&device.path));
                     inputs.devices = true;

@@ -13,9 +13,11 @@ use http::Method;
 use serde_json::Map;
 
 use super::address::ClassId;
-use super::claim::ClaimTest;
+use super::claim::{self, ClaimTest};
 use super::condition::{AddressTest, AuthTest, Condition, Matcher, Presented, Test};
-use super::decision::{Credential, Decision, First, Place, RefusalId, RuleId, Verdict};
+use super::decision::{
+    Credential, Decision, First, Place, RefusalId, RefusalStatus, RuleId, Verdict,
+};
 use super::draft::{Conditional, Grant, SignIn};
 use super::facts::{Facts, Identity, Person};
 use super::index::{Asked, Found, Index, Wish};
@@ -177,6 +179,9 @@ impl Policy {
             Answer::Refuse(refusal, _) if stranger && !self.refusal(refusal).status.hides() => {
                 (asked, None)
             }
+            Answer::Refuse(refusal, rule) if self.steps_up(refusal) => {
+                (Verdict::StepUp(refusal), rule)
+            }
             Answer::Refuse(refusal, rule) => (Verdict::Refuse(refusal), rule),
             // Nothing is open once the identity is known.
             Answer::Open => (asked, None),
@@ -190,6 +195,11 @@ impl Policy {
             SignIn::Never => Identity::Anonymous,
             SignIn::CertificateOnly | SignIn::Possible => Identity::Open,
         }
+    }
+
+    /// Whether this refusal asks for another sign-in.
+    fn steps_up(&self, refusal: RefusalId) -> bool {
+        self.refusal(refusal).status == RefusalStatus::StepUp
     }
 
     fn answer(
@@ -208,8 +218,10 @@ impl Policy {
         let guards = self.guards(place);
         let denied = worst.denies(guards, Wish::Certain, &mut asked, (extra, notes));
         let granted = match denied {
-            Denied::By(..) => Granted::Never,
-            Denied::Open | Denied::Never => worst.allows(route, &mut asked, (extra, notes)),
+            Denied::By(refusal, _) if !self.steps_up(refusal) => Granted::Never,
+            Denied::By(..) | Denied::Open | Denied::Never => {
+                worst.allows(route, &mut asked, (extra, notes))
+            }
         };
         *notes = if worst.touched.get() {
             // What a failed fact did is to be seen again.
@@ -241,6 +253,8 @@ impl Policy {
                 };
             }
             (Denied::Never | Denied::Open, Granted::By(_) | Granted::Open) => return Answer::Open,
+            // Nobody is asked to sign in again only to be refused then.
+            (Denied::By(refusal, _), Granted::Never) if self.steps_up(refusal) => None,
             (Denied::By(refusal, rule), _) => Some((refusal, rule)),
             (Denied::Never | Denied::Open, Granted::Never) => None,
         };
@@ -248,7 +262,13 @@ impl Policy {
             let best = Judge::new(self, facts, identity, Failed::Helps, unresolved);
             let (mut asked, mut notes) = (Asked::new(), Notes::default());
             match best.denies(guards, Wish::Certain, &mut asked, (extra, &mut notes)) {
-                Denied::By(refusal, rule) => Some((refusal, rule)),
+                Denied::By(refusal, rule) if !self.steps_up(refusal) => Some((refusal, rule)),
+                Denied::By(refusal, rule) => {
+                    match best.allows(route, &mut asked, (extra, &mut notes)) {
+                        Granted::Never => None,
+                        Granted::By(_) | Granted::Open => Some((refusal, rule)),
+                    }
+                }
                 Denied::Never | Denied::Open => {
                     match best.allows(route, &mut asked, (extra, &mut notes)) {
                         Granted::Never => None,
@@ -260,6 +280,12 @@ impl Policy {
             refused_by
         };
         match (refused_by, route) {
+            // A stranger is asked to sign in, if anything; to do so again one must have done it once.
+            (Some((refusal, rule)), Some(route))
+                if self.steps_up(refusal) && !matches!(identity, Identity::Known(_)) =>
+            {
+                Answer::Refuse(route.otherwise, Some(rule))
+            }
             (Some((refusal, rule)), _) => Answer::Refuse(refusal, Some(rule)),
             (None, Some(route)) => Answer::Refuse(route.otherwise, None),
             // Where no route is, anyone would be granted.
@@ -512,6 +538,11 @@ impl<'j> Judge<'j> {
             Matcher::Claim(wanted) => self.person(side, |person| match person {
                 Some(person) => wanted.matches(&person.principal.claims),
                 None => wanted.matches(&Map::new()),
+            }),
+            Matcher::Fresh(max_age) => self.person(side, |person| {
+                person.is_some_and(|person| {
+                    claim::is_fresh(&person.principal.claims, *max_age, facts.now)
+                })
             }),
             Matcher::Device(wanted) => self.device(wanted, side),
             Matcher::Method(wanted) => {

@@ -387,6 +387,9 @@ impl Walker<'_> {
             Matcher::Claim(wanted) => {
                 self.person(|person| object("claim", &wanted.path, &person.principal.claims))
             }
+            Matcher::Fresh(_) => {
+                self.person(|person| object("claim", "auth_time", &person.principal.claims))
+            }
             Matcher::Device(wanted) => match facts.device {
                 Some(device) => {
                     let told = object("device", &wanted.path, &device.facts);
@@ -458,7 +461,7 @@ const fn fact(matcher: &Matcher) -> &'static str {
         Matcher::Role(_) => "role",
         Matcher::User(_) => "user",
         Matcher::Auth(_) => "auth",
-        Matcher::Claim(_) => "claim",
+        Matcher::Claim(_) | Matcher::Fresh(_) => "claim",
         Matcher::Device(_) => "device",
         Matcher::Method(_) => "method",
         Matcher::Host(_) => "host",

@@ -357,9 +357,12 @@ impl Matcher {
     #[must_use]
     pub const fn asks_identity(&self) -> bool {
         match self {
-            Self::Role(_) | Self::User(_) | Self::Auth(_) | Self::Claim(_) | Self::Device(_) => {
-                true
-            }
+            Self::Role(_)
+            | Self::User(_)
+            | Self::Auth(_)
+            | Self::Claim(_)
+            | Self::Fresh(_)
+            | Self::Device(_) => true,
             Self::Client(_)
             | Self::Peer(_)
             | Self::Country(_)

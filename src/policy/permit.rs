@@ -27,6 +27,7 @@ impl Decision {
             Verdict::Refuse(_)
             | Verdict::NotAuthenticated
             | Verdict::InvalidToken
+            | Verdict::StepUp(_)
             | Verdict::CertificateRequired
             | Verdict::Unavailable
             | Verdict::NoSite

@@ -229,7 +229,7 @@ impl Outcome {
             Self::Malformed(_) | Self::Ambiguous => Some(400),
             Self::Judged { decision, .. } => match decision.verdict {
                 Verdict::Allow => None,
-                Verdict::Refuse(id) => Some(policy.refusal(id).status.code()),
+                Verdict::Refuse(id) | Verdict::StepUp(id) => Some(policy.refusal(id).status.code()),
                 Verdict::NotAuthenticated | Verdict::InvalidToken => Some(401),
                 Verdict::CertificateRequired => Some(RefusalStatus::Forbidden.code()),
                 Verdict::Unavailable => Some(503),
@@ -248,7 +248,7 @@ impl Outcome {
             Self::Ambiguous => Reason::fixed("ambiguous_path"),
             Self::Judged { decision, .. } => match decision.verdict {
                 Verdict::Allow => return None,
-                Verdict::Refuse(id) => policy.refusal(id).reason.clone(),
+                Verdict::Refuse(id) | Verdict::StepUp(id) => policy.refusal(id).reason.clone(),
                 Verdict::NotAuthenticated => Reason::NOT_AUTHENTICATED,
                 Verdict::InvalidToken => Reason::INVALID_TOKEN,
                 Verdict::CertificateRequired => Reason::CERTIFICATE_REQUIRED,

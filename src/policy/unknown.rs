@@ -99,7 +99,7 @@ impl Kinds {
             Matcher::Header(..) => Self::HEADER,
             Matcher::Cookie(..) => Self::COOKIE,
             Matcher::Query(..) => Self::QUERY,
-            Matcher::Claim(_) => Self::CLAIM,
+            Matcher::Claim(_) | Matcher::Fresh(_) => Self::CLAIM,
             Matcher::Device(_) => Self::DEVICE,
             Matcher::WebSocket => Self::UPGRADE,
             Matcher::Scheme(_) => Self::SCHEME,
@@ -177,6 +177,7 @@ fn name(matcher: &Matcher) -> String {
         Matcher::Header(name, _) => format!("{kind} {name}"),
         Matcher::Query(name, _) | Matcher::Cookie(name, _) => format!("{kind} {name}"),
         Matcher::Claim(test) | Matcher::Device(test) => format!("{kind} {}", test.path),
+        Matcher::Fresh(_) => format!("{kind} auth_time"),
         Matcher::Client(_)
         | Matcher::Peer(_)
         | Matcher::Country(_)

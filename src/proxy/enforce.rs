@@ -15,7 +15,7 @@ use crate::identity::revocation::Check;
 use crate::identity::{AuthError, Authenticator, Head, Presented};
 use crate::observe::record::{Decided, Record, Rule};
 use crate::policy::decision::Credential;
-use crate::policy::decision::Place;
+use crate::policy::decision::{Place, StepUp};
 use crate::policy::facts::{Facts, Identity, Scheme, TlsFacts};
 use crate::policy::{Decision, First, Notes, Person, Policy, Refusal, RefusalStatus, Verdict};
 use crate::respond::Notice;
@@ -231,7 +231,7 @@ impl Case<'_> {
         };
         let asked = matches!(
             decision.verdict,
-            Verdict::NotAuthenticated | Verdict::InvalidToken
+            Verdict::NotAuthenticated | Verdict::InvalidToken | Verdict::StepUp(_)
         );
         let challenges = if asked {
             sources.challenges(&presented).to_vec()
@@ -393,6 +393,15 @@ impl<'p> Told<'p> {
                 challenges,
                 ..plain(401, Reason::INVALID_TOKEN)
             },
+            Verdict::StepUp(id) => {
+                let refusal = policy.refusal(id);
+                let asks = refusal.step_up.as_ref().map(|step_up| step_up.challenge());
+                Self {
+                    refusal: Some(refusal),
+                    challenges: raised(challenges, asks.as_deref()),
+                    ..plain(refusal.status.code(), refusal.reason.clone())
+                }
+            }
             Verdict::CertificateRequired => plain(403, Reason::CERTIFICATE_REQUIRED),
             Verdict::Unavailable => plain(503, Reason::FACT_UNAVAILABLE),
             Verdict::NoSite => plain(421, Reason::MISDIRECTED),
@@ -419,7 +428,38 @@ impl<'p> Told<'p> {
     }
 }
 
+/// The challenges of a site with what a step-up asks for (RFC 9470 §3) in those for tokens; where there is none, in one more:
+/// only a token can tell how somebody signed in.
+fn raised(mut challenges: Vec<HeaderValue>, asks: Option<&str>) -> Vec<HeaderValue> {
+    let Some(asks) = asks else { return challenges };
+    let mut found = false;
+    for challenge in &mut challenges {
+        let bearer = challenge
+            .to_str()
+            .ok()
+            .filter(|text| text.starts_with(BEARER));
+        let raised = bearer.and_then(|text| HeaderValue::try_from(format!("{text}, {asks}")).ok());
+        if let Some(raised) = raised {
+            *challenge = raised;
+            found = true;
+        }
+    }
+    if !found {
+        challenges.extend(HeaderValue::try_from(format!("{BEARER}{asks}")));
+    }
+    challenges
+}
+
+const BEARER: &str = "Bearer ";
+
 impl Told<'_> {
+    /// What kind of sign-in is asked for, where somebody has to sign in once more: what a sign-in page must ask the provider
+    /// for (`acr_values`, `max_age`).
+    #[must_use]
+    pub fn step_up(&self) -> Option<&StepUp> {
+        self.refusal?.step_up.as_deref()
+    }
+
     /// Whether the connection is closed without an answer.
     #[must_use]
     pub fn closes(&self) -> bool {

@@ -89,6 +89,13 @@ pub const TABLE: &[Row] = &[
         "a credential was sent, it is not valid, and somebody could pass",
     ),
     row(
+        Reason::STEP_UP,
+        401,
+        "Please confirm that it is you",
+        "This asks for a stronger or more recent sign-in",
+        "signed in, but not as strongly or as lately as the route's `step_up` asks",
+    ),
+    row(
         Reason::CERTIFICATE_REQUIRED,
         403,
         "A certificate is needed",

@@ -26,6 +26,8 @@ impl Reason {
     pub const NOT_AUTHENTICATED: Self = Self::fixed("not_authenticated");
     /// `invalid_token`: a credential was sent and is not valid.
     pub const INVALID_TOKEN: Self = Self::fixed("invalid_token");
+    /// `insufficient_user_authentication`: somebody has signed in, and not as strongly or as lately as is asked here (RFC 9470).
+    pub const STEP_UP: Self = Self::fixed("insufficient_user_authentication");
     /// `certificate_required`: the site knows people by their client certificate only.
     pub const CERTIFICATE_REQUIRED: Self = Self::fixed("certificate_required");
     /// `rate_limited`: too many requests.
@@ -82,6 +84,7 @@ impl Reason {
         Self::OUTSIDE_HOURS,
         Self::NOT_AUTHENTICATED,
         Self::INVALID_TOKEN,
+        Self::STEP_UP,
         Self::CERTIFICATE_REQUIRED,
         Self::RATE_LIMITED,
         Self::FACT_UNAVAILABLE,

@@ -400,7 +400,9 @@ pub(crate) fn ending(policy: &Policy, asked: &Asked) -> Option<Ending> {
     };
     match decision.verdict {
         Verdict::Allow => Some(Ending::Allow),
-        Verdict::Refuse(id) => Some(Ending::Refuse(policy.refusal(id).clone())),
+        Verdict::Refuse(id) | Verdict::StepUp(id) => {
+            Some(Ending::Refuse(policy.refusal(id).clone()))
+        }
         Verdict::NotAuthenticated | Verdict::InvalidToken => Some(Ending::SignIn),
         Verdict::CertificateRequired => Some(Ending::CertificateRequired),
         Verdict::NoSite => Some(Ending::NoSite),

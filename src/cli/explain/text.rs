@@ -88,6 +88,10 @@ pub(super) fn ends(outcome: Ends, question: &Question, policy: &Policy) -> Strin
         (Verdict::InvalidToken, _) => {
             "asked to sign in: some identity could pass, and the credential is not valid".to_owned()
         }
+        (Verdict::StepUp(_), by) => format!(
+            "asked to sign in again: allowed, but not with this sign-in by {}",
+            by.unwrap_or_default()
+        ),
         (Verdict::CertificateRequired, _) => {
             "refused: people are known here by a client certificate only".to_owned()
         }

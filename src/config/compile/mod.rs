@@ -26,6 +26,7 @@ pub mod server;
 pub mod sets;
 mod signed_identity;
 pub mod site;
+mod step_up;
 pub mod tests;
 pub mod tls;
 pub mod upstream;

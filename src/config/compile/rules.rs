@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::condition::{Stands, Terms, is_condition};
 use super::value::{host, pattern};
-use super::{denial, limit};
+use super::{denial, limit, step_up};
 use crate::config::node::{Entry, Node, Span, Table, Value};
 use crate::config::{Context, Diagnostic};
 use crate::policy::condition::Condition;
@@ -146,7 +146,7 @@ impl Book<'_> {
         let mut written = Patterns::default();
         for (route, number) in table.tables("route").zip((0..).map(RouteId)) {
             place.route = Some(number);
-            let compiled = self.route(route, place, &scope, &mut names, cx);
+            let compiled = self.route(table, route, place, &scope, &mut names, cx);
             if let (Some(read), Some(node)) = (&compiled.pattern, route.get("path")) {
                 compare(read, node.span, &mut written, cx);
             }
@@ -198,6 +198,7 @@ impl Book<'_> {
 
     fn route(
         &mut self,
+        site: &Table,
         table: &Table,
         place: Place,
         scope: &Scope,
@@ -209,7 +210,18 @@ impl Book<'_> {
         let pattern = path
             .filter(|node| node.as_str().is_some())
             .and_then(|node| pattern(written, node.span, cx));
-        let denies = self.denies(table, place, scope, names, cx);
+        let mut denies = self.denies(table, place, scope, names, cx);
+        if let Some(table) = table.table("step_up") {
+            let (condition, refusal) = step_up::compile(self.root, site, table, cx);
+            let name = Arc::from(format!("{}{written}#step_up", scope.name));
+            let rule = self.rule(name, RuleKind::Deny, Mode::Enforced, table, cx);
+            // Behind every other: it asks only those who would pass.
+            denies.push(Deny {
+                rule,
+                refusal: self.told(refusal),
+                condition,
+            });
+        }
         let limited = self.limits(table, scope, names, cx);
         let own_answer = table.get("redirect").is_some() || table.get("respond").is_some();
         let grant = match table.entry("allow") {
@@ -406,7 +418,13 @@ impl Book<'_> {
             page: table.get("page").and_then(|node| denial::page(node, cx)),
             link: table.str("link").map(Arc::from),
             upgrade_url: table.str("upgrade_url").map(Arc::from),
+            step_up: None,
         };
+        self.told(refusal)
+    }
+
+    /// The number of a refusal.
+    fn told(&mut self, refusal: Refusal) -> RefusalId {
         if let Some(known) = self.known.get(&refusal) {
             return *known;
         }

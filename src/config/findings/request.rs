@@ -85,6 +85,7 @@ fn ends(outcome: &Outcome, policy: &Policy) -> String {
             Verdict::Allow
             | Verdict::NotAuthenticated
             | Verdict::InvalidToken
+            | Verdict::StepUp(_)
             | Verdict::CertificateRequired
             | Verdict::Unavailable
             | Verdict::NoSite

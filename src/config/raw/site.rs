@@ -169,9 +169,8 @@ pub(super) static ROUTE: Section = Section {
             Key::optional(
                 "step_up",
                 Kind::Table(&STEP_UP),
-                "a stronger or fresher sign-in",
-            )
-            .not_yet("step-up"),
+                "a stronger or fresher sign-in for those who may pass",
+            ),
             Key::optional("deny", Kind::Tables(&DENY), "denies that guard this route"),
             Key::optional("limit", Kind::Tables(&LIMIT), "limits of this route"),
             Key::default(
@@ -268,8 +267,16 @@ static STEP_UP: Section = Section {
     title: "[site.route.step_up]",
     about: "A stronger or fresher sign-in (RFC 9470).",
     groups: &[&[
-        Key::optional("acr", TEXT_OR_TEXTS, "authentication contexts that suffice"),
-        Key::optional("max_age", DURATION, "how old the sign-in may be"),
+        Key::optional(
+            "acr",
+            TEXT_OR_TEXTS,
+            "authentication contexts of which one suffices: the token's claim `acr`",
+        ),
+        Key::optional(
+            "max_age",
+            DURATION,
+            "how long ago the sign-in may have been: the token's claim `auth_time`",
+        ),
     ]],
 };
 

@@ -447,6 +447,7 @@ impl Key {
             Verdict::NoSite => (6, 0),
             Verdict::NoRoute => (7, 0),
             Verdict::BadQuery => (8, 0),
+            Verdict::StepUp(id) => (9, u64::from(id.0)),
         };
         Self(site << 32 | rule, refusal << 8 | verdict)
     }

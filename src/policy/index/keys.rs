@@ -137,6 +137,7 @@ pub(super) const fn is_identity(matcher: &Matcher) -> bool {
             | Matcher::User(_)
             | Matcher::Auth(_)
             | Matcher::Claim(_)
+            | Matcher::Fresh(_)
             | Matcher::Device(_)
     )
 }
@@ -221,6 +222,7 @@ pub(super) fn wanted(matcher: &Matcher, forms: &mut Forms) -> Option<(Attribute,
         }
         Matcher::Anonymizer(wanted) => (Attribute::Anonymizer, anonymizers(*wanted).collect()),
         Matcher::Claim(_)
+        | Matcher::Fresh(_)
         | Matcher::Device(_)
         | Matcher::Header(..)
         | Matcher::Query(..)

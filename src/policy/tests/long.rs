@@ -250,6 +250,7 @@ fn of_lists(
             ("/**", route, enforced(allows.clone())),
             ("/s1/**", vec![], enforced(allows)),
         ],
+        step_up: None,
     }
 }
 
@@ -502,6 +503,7 @@ proptest! {
         written in (any::<bool>(), list(deny), list(deny), list(properties::allow)).prop_map(
             |(identity, global, site, allows)| Written {
                 identity, global, site, routes: vec![("/**", vec![], allows)],
+                step_up: Some(("/**", "acr = \"mfa\", max_age = \"5min\"")),
             },
         ),
         asked in proptest::collection::vec(asked(), 12),

@@ -94,11 +94,17 @@ pub(super) fn decide_with(root: &Table, asked: &Asked, enforced: Option<&str>) -
                         .collect()
                 })
             });
+    let step_up = route.and_then(|route| route.table("step_up"));
     let judge = |who: Who<'_>, kind: bool| -> (Vec<Three>, Three) {
-        let hits = denies
+        let mut hits: Vec<Three> = denies
             .iter()
             .map(|deny| oracle.condition(deny, who, kind))
             .collect();
+        // Behind all denies: who has not signed in well enough.
+        hits.extend(step_up.map(|step_up| {
+            let met = oracle.met(step_up, who, !kind);
+            met.map(|met| !met)
+        }));
         let granted = match &allows {
             None => Some(true),
             Some(allows) => disj(
@@ -118,6 +124,17 @@ pub(super) fn decide_with(root: &Table, asked: &Asked, enforced: Option<&str>) -
         match hits.iter().position(|hit| *hit == Some(true)) {
             None if granted != Some(false) => Some((503, None)),
             None => Some((403, None)),
+            Some(at) if at == denies.len() => {
+                // It asks those again who are known and allowed, and strangers as they are always asked.
+                let path = route.and_then(|route| route.str("path")).expect("a path");
+                let rule = Some(format!("a{path}#step_up"));
+                let known = matches!(who, Who::Is(Caller2::Known { .. }));
+                Some(match (granted, known) {
+                    (Some(false), _) => (403, None),
+                    (_, true) => (401, rule),
+                    (_, false) => (403, rule),
+                })
+            }
             Some(at) => {
                 let status = denies[at].int("status").unwrap_or(403);
                 let rule = denies[at].str("name").map(str::to_owned);
@@ -167,6 +184,25 @@ impl Oracle<'_> {
                 .map(|t| self.condition(t, who, !failed)),
         );
         conj([positive, excepted.map(|holds| !holds)].into_iter())
+    }
+
+    fn met(&self, step_up: &Table, who: Who<'_>, failed: bool) -> Three {
+        let claims = match who {
+            Who::Open => return None,
+            Who::Is(Caller2::Failed) => return Some(failed),
+            Who::Is(Caller2::Nobody) => return Some(false),
+            Who::Is(Caller2::Known { claims, .. }) => claims,
+        };
+        let acr = step_up.get("acr").is_none_or(|node| {
+            let held = claims.get("acr").and_then(Json::as_str);
+            held.is_some_and(|held| texts(node).contains(&held))
+        });
+        // All of them are five minutes, and it is 1970.
+        let fresh = step_up.get("max_age").is_none_or(|_| {
+            let time = claims.get("auth_time").and_then(Json::as_f64);
+            time.is_some_and(|time| (-300.0..=60.0).contains(&time))
+        });
+        Some(acr && fresh)
     }
 
     fn key(&self, key: &str, node: &Node, who: Who<'_>, failed: bool) -> Three {

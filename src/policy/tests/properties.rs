@@ -37,6 +37,13 @@ const TESTS: [&str; 16] = [
     "claim.plan = \"pro\"",
 ];
 
+/// What a route may ask of sign-ins.
+const STEP_UPS: [&str; 3] = [
+    "acr = [\"mfa\", \"card\"]",
+    "max_age = \"5min\"",
+    "acr = \"mfa\", max_age = \"5min\"",
+];
+
 /// A policy in pieces, so that pieces can be added and swapped.
 #[derive(Debug, Clone)]
 pub(crate) struct Written {
@@ -45,12 +52,14 @@ pub(crate) struct Written {
     pub(crate) site: Vec<String>,
     /// Path, denies, allows; no allows is `"anyone"`.
     pub(crate) routes: Vec<(&'static str, Vec<String>, Vec<String>)>,
+    /// The path of a route, and its `step_up`; only where somebody signs in.
+    pub(crate) step_up: Option<(&'static str, &'static str)>,
 }
 
 impl Written {
     pub(crate) fn text(&self) -> String {
         let mut text =
-            "[identity.sso]\n[identity.cert]\n[role]\nadmin = [\"editor\"]\neditor = [\"viewer\"]\nother = []\n".to_owned();
+            "[identity.sso]\njwt = {}\n[identity.cert]\n[role]\nadmin = [\"editor\"]\neditor = [\"viewer\"]\nother = []\n".to_owned();
         let mut number = 0;
         let mut denies = |header: &str, denies: &[String]| {
             let mut text = String::new();
@@ -74,6 +83,9 @@ impl Written {
             text.push_str(&format!(
                 "[[site.route]]\npath = \"{path}\"\nallow = {allow}\n"
             ));
+            if let Some((_, step_up)) = self.step_up.filter(|(at, _)| self.identity && at == path) {
+                text.push_str(&format!("step_up = {{ {step_up} }}\n"));
+            }
             text.push_str(&denies("site.route.deny", guards));
         }
         text
@@ -148,13 +160,18 @@ pub(crate) fn written() -> impl Strategy<Value = Written> {
             .map(|(path, (denies, allows))| (path, denies, allows))
             .collect()
     });
-    (any::<bool>(), denies(), denies(), routes).prop_map(|(identity, global, site, routes)| {
-        Written {
-            identity,
-            global,
-            site,
-            routes,
-        }
+    let step_up = (
+        select(vec!["/**", "/a/**", "/c"]),
+        select(STEP_UPS.to_vec()),
+    );
+    let step_up = proptest::option::of(step_up);
+    let parts = (any::<bool>(), denies(), denies(), routes, step_up);
+    parts.prop_map(|(identity, global, site, routes, step_up)| Written {
+        identity,
+        global,
+        site,
+        routes,
+        step_up,
     })
 }
 
@@ -164,12 +181,17 @@ pub(super) fn caller() -> impl Strategy<Value = Caller> {
         select(vec!["sso", "cert"]),
         subsequence(vec!["admin", "viewer", "other"], 0..=2),
         any::<bool>(),
+        select(vec![None, Some("mfa"), Some("pwd")]),
+        // Of long ago, of late, and none. Values that the analysis picks for these limits, too.
+        select(vec![None, Some(-301.0), Some(-120.0)]),
     );
-    let known = known.prop_map(|(user, source, roles, pro)| {
+    let known = known.prop_map(|(user, source, roles, pro, acr, auth_time)| {
         let mut claims = Map::new();
         if pro {
             claims.insert("plan".into(), "pro".into());
         }
+        claims.extend(acr.map(|acr| ("acr".to_owned(), acr.into())));
+        claims.extend(auth_time.map(|time: f64| ("auth_time".to_owned(), time.into())));
         Caller::Known(Arc::new(Principal {
             user: user.into(),
             source: source.into(),
@@ -263,7 +285,8 @@ enum Follows {
 }
 
 /// DESIGN section 2, point 2 and 5, from the outcomes of the rules that a walk shows.
-fn follows(walk: &Walk) -> Follows {
+fn follows(walk: &Walk, policy: &Policy) -> Follows {
+    let steps_up = |rule: RuleId| policy.rule(rule).name.ends_with("#step_up");
     let by = |pick: fn(&Clause) -> Matched| {
         let denied = walk
             .denies
@@ -292,6 +315,7 @@ fn follows(walk: &Walk) -> Follows {
         _ => {}
     }
     match by(|clause| clause.standing.1) {
+        (Some(rule), _, Matched::Fails, _) if steps_up(rule) => Follows::Refuse(None),
         (Some(rule), ..) => Follows::Refuse(Some(rule)),
         (None, _, Matched::Fails, _) => Follows::Refuse(None),
         (None, ..) => Follows::Unavailable,
@@ -410,11 +434,13 @@ proptest! {
             for step in walk.steps() {
                 prop_assert!(adds_up(&step.clause), "{:#?}\n{:?}\n{}", step, asked, written.text());
             }
-            let told = follows(&walk);
+            let told = follows(&walk, &policy);
             let fits = match decision.verdict {
                 Verdict::Allow => told == Follows::Allow(decision.rule),
-                Verdict::Refuse(_) => told == Follows::Refuse(decision.rule),
-                Verdict::NotAuthenticated | Verdict::InvalidToken | Verdict::CertificateRequired => {
+                Verdict::Refuse(_) | Verdict::StepUp(_) => told == Follows::Refuse(decision.rule),
+                Verdict::NotAuthenticated
+                | Verdict::InvalidToken
+                | Verdict::CertificateRequired => {
                     matches!(told, Follows::Refuse(_))
                 }
                 Verdict::Unavailable => told == Follows::Unavailable,
