@@ -125,7 +125,7 @@ impl Page<'_> {
 }
 
 /// Keys whose values are not shown where they stand in the file itself.
-const SECRETS: &[&str] = &["token"];
+const SECRETS: &[&str] = &["token", "mac_key"];
 
 const SCALARS: &[&str] = &["time_zone", "default_language"];
 

@@ -334,9 +334,9 @@ static EXTERNAL_ACCOUNT: Section = Section {
     groups: &[&[
         Key::required("id", Kind::Text, "its identifier"),
         Key::required(
-            "key",
+            "mac_key",
             Kind::Text,
-            "its MAC key, as base64url (`${file:…}` keeps it out of this file)",
+            "the MAC key, as base64url (`${file:…}` keeps it out of this file)",
         ),
     ]],
 };

@@ -223,7 +223,7 @@ fn settings(table: &Table, root: &Table, cx: &mut Context) -> Option<Settings> {
 }
 
 fn external(table: &Table, cx: &mut Context) -> Option<ExternalAccount> {
-    let (id, node) = (table.str("id")?, table.get("key")?);
+    let (id, node) = (table.str("id")?, table.get("mac_key")?);
     let text = node.as_str()?.trim_end_matches('=');
     match BASE64_URL_SAFE_NO_PAD.decode(text) {
         Ok(key) if !key.is_empty() => Some(ExternalAccount {
@@ -232,7 +232,8 @@ fn external(table: &Table, cx: &mut Context) -> Option<ExternalAccount> {
         }),
         // The key itself is not repeated.
         Ok(_) | Err(_) => {
-            let message = "`key` of an external account is base64url, as the authority shows it";
+            let message =
+                "`mac_key` of an external account is base64url, as the authority shows it";
             cx.error("invalid-value", node.span, message);
             None
         }
@@ -323,7 +324,7 @@ mod tests {
                 "clear text",
             ),
             (
-                "email = \"a@b.c\", external_account = { id = \"1\", key = \"!\" }",
+                "email = \"a@b.c\", external_account = { id = \"1\", mac_key = \"!\" }",
                 SITES,
                 "invalid-value",
                 "no base64url",
