@@ -51,6 +51,8 @@ pub struct Memory {
     pub databases: super::compile::geoip::Opened,
     /// What has been counted for limits.
     pub counts: crate::snapshot::limit::Counts,
+    /// Where counts are shared.
+    pub share: Option<Arc<crate::snapshot::share::Share>>,
     /// By site: whether an operator closed it while running.
     pub switches: std::collections::BTreeMap<Arc<str>, Arc<crate::snapshot::maintenance::Switch>>,
 }

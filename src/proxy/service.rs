@@ -51,6 +51,7 @@ use crate::policy::limit::Stage;
 use crate::policy::maintenance::Kept;
 use crate::policy::{First, Identity, Permit, Verdict};
 use crate::respond::{self, Notice};
+use crate::share::Store;
 use crate::snapshot::headers::Location;
 use crate::snapshot::store::{Handle, Lease};
 use crate::snapshot::{Answer, Balance, EditsAnswers, Route, Site, Snapshot, Upstream};
@@ -73,6 +74,8 @@ pub struct Gate {
     pub metrics: WorkerMetrics,
     /// What the newest requests were judged by.
     pub ring: RefCell<Ring>,
+    /// What several machines share.
+    pub share: Store,
 }
 
 /// The connection must be closed without an answer (a deny with `status = "close"`).
@@ -299,7 +302,9 @@ impl Gate {
         }
         if matches!(certain, Verdict::Allow | Verdict::NoSite | Verdict::NoRoute)
             && policy.limited(place, Stage::Early)
-            && let Some(reached) = case.count(method, Identity::Open, Stage::Early, exchange)
+            && let Some(reached) = case
+                .counted(&self.share, method, Identity::Open, Stage::Early, exchange)
+                .await
         {
             return Ok(limited(&reached, &case, parts, exchange));
         }
@@ -329,7 +334,9 @@ impl Gate {
             }
             if policy.limited(place, Stage::Late) {
                 let identity = judged.identity();
-                if let Some(reached) = case.count(&parts.method, identity, Stage::Late, exchange) {
+                let counted =
+                    case.counted(&self.share, &parts.method, identity, Stage::Late, exchange);
+                if let Some(reached) = counted.await {
                     return Ok(limited(&reached, &case, parts, exchange));
                 }
             }

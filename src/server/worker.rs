@@ -19,6 +19,7 @@ use crate::observe::access_log::WorkerLog;
 use crate::observe::metrics::WorkerMetrics;
 use crate::observe::ring::Found;
 use crate::proxy::Gate;
+use crate::share::Store;
 use crate::snapshot::Snapshot;
 use crate::snapshot::store::Handle;
 use crate::upstream::registry::Registry;
@@ -188,6 +189,7 @@ async fn work(parts: Parts) {
         log: RefCell::new(log),
         metrics,
         ring: RefCell::default(),
+        share: Store::default(),
     };
     let worker = Rc::new(Worker {
         gate: Rc::new(gate),

@@ -43,6 +43,8 @@ mod replay;
 mod resilience;
 mod routing;
 mod shadow;
+#[cfg(feature = "redis")]
+mod shared;
 mod tls;
 mod upstreams;
 mod verbs;
