@@ -433,6 +433,9 @@ impl Gate {
                 &parts,
                 &mut exchange,
             );
+            if parts.version > Version::HTTP_11 {
+                leftover::linger(incoming);
+            }
             return Ok(self.finish(exchange, response));
         }
         let patience = Patience {
