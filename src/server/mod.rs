@@ -5,7 +5,7 @@
 //! - [`conn`]: owns one connection: TLS, HTTP/1.1, deadlines, tunnels, and what hyper's parser refused.
 //! - [`http2`]: a connection with many requests at once; `frames` watches what it sends.
 //! - [`idle`]: a connection between two requests, without buffers.
-//! - [`admission`]: how many connections there may be.
+//! - [`admission`]: how many connections there may be; [`descriptors`]: how many the system allows.
 //! - [`proxy_protocol`]: who is behind a balancer that opened a connection.
 //! - [`socket`] binds; [`inherited`]: sockets that somebody else has bound.
 //!
@@ -14,6 +14,7 @@
 pub mod accept;
 pub mod admission;
 pub mod conn;
+pub mod descriptors;
 mod frames;
 pub mod http2;
 pub mod idle;

@@ -34,6 +34,8 @@ mod limits;
 mod log;
 mod maintenance;
 mod mtls;
+mod nginx;
+mod overload;
 mod paths;
 mod providers;
 mod proxy_protocol;
