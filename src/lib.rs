@@ -9,7 +9,7 @@
 //! policy  identity  client                          policy: no tokio, hyper, files, clock
 //! analysis                                          what a policy does to every request at once, as pure as policy
 //! snapshot                                          one immutable compiled configuration, data only
-//! config  proxy  upstream  respond  observe         config and the request path do not know each other
+//! config  proxy  upstream  share  respond  observe  config and the request path do not know each other
 //! server  admin  reload   →   cli, main
 //! ```
 
@@ -25,6 +25,7 @@ pub mod proxy;
 pub mod reload;
 pub mod respond;
 pub mod server;
+pub mod share;
 pub mod snapshot;
 pub mod upstream;
 pub mod value;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 
@@ -47,6 +48,7 @@ pub(super) fn write(view: &View, snapshot: &Snapshot, now: Timestamp) -> String 
     orders(snapshot, &mut page);
     limits(snapshot, &mut page);
     sign_ins(snapshot, &mut page);
+    shared(snapshot, &mut page);
     closed(snapshot, now, &mut page);
     process(view, &mut page);
     page.finish()
@@ -204,6 +206,32 @@ fn sign_ins(snapshot: &Snapshot, page: &mut Page) {
             page.sample(name, &[("site", site)], count(tally));
         }
     }
+}
+
+fn shared(snapshot: &Snapshot, page: &mut Page) {
+    let Some(share) = &snapshot.share else {
+        return;
+    };
+    let (name, help) = (
+        "portcullis_redis_requests_total",
+        "Requests whose limits redis was to count: answered, asked in vain, or not asked after a failure.",
+    );
+    page.family(name, Kind::Counter, help);
+    for (result, count) in [
+        ("answered", &share.tally.answered),
+        ("failed", &share.tally.failed),
+        ("skipped", &share.tally.skipped),
+    ] {
+        page.sample(name, &[("result", result)], count.load(Ordering::Relaxed));
+    }
+    let away = share.tally.away.load(Ordering::Relaxed);
+    let name = "portcullis_redis_up";
+    page.single(
+        name,
+        Kind::Gauge,
+        "Whether redis answered last.",
+        u64::from(!away),
+    );
 }
 
 fn closed(snapshot: &Snapshot, now: Timestamp, page: &mut Page) {

@@ -15,6 +15,7 @@ use crate::reload::handover::Successor;
 use crate::reload::instance::{Process, Signals, Watch};
 use crate::reload::supervisor::Supervisor;
 use crate::reload::{Instance, Options, StartError};
+use crate::server::descriptors;
 use crate::server::inherited::Inherited;
 
 /// Arguments of `run`.
@@ -45,6 +46,7 @@ enum What {
 #[must_use]
 pub fn run(args: &RunArgs) -> ExitCode {
     logging::init(None, logging::Format::Text);
+    descriptors::raise();
     let process = Process {
         inherited: Inherited::from_env(),
         successor: Successor::of_this_process()

@@ -61,6 +61,8 @@ pub struct Memory {
     pub failures: crate::snapshot::brute_force::Known,
     /// Certificates that were issued, and challenges that are pending.
     pub acme: crate::snapshot::acme::Kept,
+    /// Where counts are shared.
+    pub share: Option<Arc<crate::snapshot::share::Share>>,
     /// By site: whether an operator closed it while running.
     pub switches: std::collections::BTreeMap<Arc<str>, Arc<crate::snapshot::maintenance::Switch>>,
 }

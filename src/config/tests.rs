@@ -151,6 +151,7 @@ fn is_code(literal: &str) -> bool {
 const COVERED_ELSEWHERE: &[(&str, &str)] = &[
     ("acme-name", "src/config/compile/tls/acme.rs"),
     ("bad-duration", "src/config/compile/identity/tests.rs"),
+    ("bad-redis-url", "src/config/compile/redis.rs"),
     (
         "certificate-expires-soon",
         "src/config/compile/tls/tests.rs",

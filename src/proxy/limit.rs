@@ -10,10 +10,12 @@ use super::enforce::Case;
 use super::exchange::Exchange;
 use crate::observe::record::{AnsweredBy, Decided, Record, Rule};
 use crate::policy::Identity;
-use crate::policy::limit::{Amount, Limit, Mode, Stage, person};
+use crate::policy::limit::{Amount, Limit, Mode, Quota, Stage, person};
 use crate::policy::maintenance::Kept;
 use crate::respond::{self, Asker, Notice};
-use crate::snapshot::limit::Counted;
+use crate::share::{self, Ask, Away, Store};
+use crate::snapshot::limit::{Count, Counted};
+use crate::snapshot::share::{Fail, Share};
 use crate::value::reason::Reason;
 
 /// A limit that is reached.
@@ -21,6 +23,34 @@ use crate::value::reason::Reason;
 pub(super) struct Reached<'p> {
     limit: &'p Limit,
     wait: Duration,
+    why: Why,
+}
+
+/// Why a limit does not let a request pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// It is full.
+    Full,
+    /// Nobody knows, and it is to let nobody pass then.
+    Unknown,
+}
+
+/// A request that is being counted.
+#[derive(Debug, Default)]
+struct Counting<'r> {
+    /// The reached limit with the longest wait.
+    reached: Option<Reached<'r>>,
+    /// What other machines count too, and is still to be asked.
+    shared: Vec<Shared<'r>>,
+}
+
+/// A limit that other machines count too.
+#[derive(Debug)]
+struct Shared<'r> {
+    limit: &'r Limit,
+    ask: Ask,
+    /// What this process counts where nobody can be asked.
+    alone: (&'r Count, u64),
 }
 
 /// What is left of the tightest limit, as clients are told.
@@ -34,21 +64,40 @@ pub struct Allowance {
 }
 
 impl<'r> Case<'r> {
-    /// Counts the request in every limit of a stage that matches. The reached one with the longest wait, if any.
-    pub(super) fn count(
+    /// Counts the request in every limit of a stage that matches, here or in what machines share. The reached one with the
+    /// longest wait, if any.
+    pub(super) async fn counted(
         &self,
+        store: &Store,
         method: &Method,
         identity: Identity<'_>,
         stage: Stage,
         exchange: &mut Exchange,
     ) -> Option<Reached<'r>> {
+        let mut counting = self.count(method, identity, stage, exchange);
+        if let Some(share) = &self.snapshot.share
+            && !counting.shared.is_empty()
+        {
+            // Boxed, so that requests without shared limits do not carry it.
+            Box::pin(counting.ask(store, share, exchange)).await;
+        }
+        counting.reached
+    }
+
+    fn count(
+        &self,
+        method: &Method,
+        identity: Identity<'_>,
+        stage: Stage,
+        exchange: &mut Exchange,
+    ) -> Counting<'r> {
         let snapshot = self.snapshot;
         let lookup = |address| snapshot.geo.region(address, self.now);
         let device = self.device_of(identity);
         let facts = self.facts(method, identity, device.as_ref(), &lookup);
         let person = person(identity);
         let now = Instant::now();
-        let mut reached: Option<Reached<'r>> = None;
+        let mut counting = Counting::default();
         snapshot
             .policy
             .each_limit(&facts, self.place, stage, |id, limit| {
@@ -57,6 +106,19 @@ impl<'r> Case<'r> {
                 };
                 let key = count.key(|hasher| limit.key(&facts, person, hasher));
                 let quota = limit.quota(person);
+                if let (Some(_), Some(quota)) = (&snapshot.share, quota) {
+                    let digest = share::digest(limit, |hasher| limit.key(&facts, person, hasher));
+                    counting.shared.push(Shared {
+                        limit,
+                        ask: Ask {
+                            limit: std::sync::Arc::clone(&limit.name),
+                            key: digest,
+                            quota,
+                        },
+                        alone: (count, key),
+                    });
+                    return;
+                }
                 let counted = match (&limit.amount, quota) {
                     (Amount::Concurrent(most), _) => count.hold(key, *most),
                     (Amount::Rate(_) | Amount::Tiers { .. }, Some(quota)) => {
@@ -64,45 +126,10 @@ impl<'r> Case<'r> {
                     }
                     (Amount::Rate(_) | Amount::Tiers { .. }, None) => return,
                 };
-                let (left, reset) = match counted {
-                    Counted::Passed { left, reset, held } => {
-                        exchange.held.extend(held);
-                        (left, reset)
-                    }
-                    Counted::Full(wait) if limit.mode == Mode::Shadow => {
-                        let name = std::sync::Arc::clone(&limit.name);
-                        exchange.record.shadow.push((name, Decided::Limit));
-                        (0, wait)
-                    }
-                    Counted::Full(wait) => {
-                        if reached.is_none_or(|other| other.wait < wait) {
-                            reached = Some(Reached { limit, wait });
-                        }
-                        (0, wait)
-                    }
-                };
-                if limit.mode == Mode::Enforced && !limit.per.is_empty() {
-                    let (most, window) = match (&limit.amount, quota) {
-                        (Amount::Concurrent(most), _) => (u64::from(*most), None),
-                        (_, Some(quota)) => (quota.rate.count, Some(quota.rate.per)),
-                        (Amount::Rate(_) | Amount::Tiers { .. }, None) => return,
-                    };
-                    let allowance = Allowance {
-                        most,
-                        window,
-                        left,
-                        reset,
-                    };
-                    let tighter = |other: &Allowance| {
-                        (allowance.left, other.reset) < (other.left, allowance.reset)
-                    };
-                    if exchange.allowance.as_ref().is_none_or(tighter) {
-                        exchange.allowance = Some(allowance);
-                    }
-                }
+                counting.note(limit, quota, counted, exchange);
             });
         self.note_region(&facts, &mut exchange.record);
-        reached
+        counting
     }
 
     /// Whether a closed site keeps the request out, as far as that is known before sign-in.
@@ -141,6 +168,90 @@ impl<'r> Case<'r> {
     }
 }
 
+impl Counting<'_> {
+    /// Asks what machines share, and counts alone, or lets nobody pass, where that is away.
+    async fn ask(&mut self, store: &Store, share: &std::sync::Arc<Share>, exchange: &mut Exchange) {
+        let shared = std::mem::take(&mut self.shared);
+        let asks: Vec<Ask> = shared.iter().map(|shared| shared.ask.clone()).collect();
+        let now = Instant::now();
+        match store.spend(share, &asks, now).await {
+            Ok(answers) => {
+                for (Shared { limit, ask, .. }, counted) in shared.iter().zip(answers) {
+                    self.note(limit, Some(ask.quota), counted, exchange);
+                }
+            }
+            Err(Away) => {
+                for Shared { limit, ask, alone } in &shared {
+                    match share.fail {
+                        Fail::Open => {
+                            let (count, key) = alone;
+                            let counted = count.spend(*key, ask.quota, now);
+                            self.note(limit, Some(ask.quota), counted, exchange);
+                        }
+                        Fail::Closed if limit.mode == Mode::Shadow => {}
+                        Fail::Closed => {
+                            self.reached = self.reached.or(Some(Reached {
+                                limit,
+                                wait: share::REST,
+                                why: Why::Unknown,
+                            }));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<'r> Counting<'r> {
+    /// What counting in one limit came to.
+    fn note(
+        &mut self,
+        limit: &'r Limit,
+        quota: Option<Quota>,
+        counted: Counted,
+        exchange: &mut Exchange,
+    ) {
+        let (left, reset) = match counted {
+            Counted::Passed { left, reset, held } => {
+                exchange.held.extend(held);
+                (left, reset)
+            }
+            Counted::Full(wait) if limit.mode == Mode::Shadow => {
+                let name = std::sync::Arc::clone(&limit.name);
+                exchange.record.shadow.push((name, Decided::Limit));
+                (0, wait)
+            }
+            Counted::Full(wait) => {
+                if self.reached.is_none_or(|other| other.wait < wait) {
+                    let why = Why::Full;
+                    self.reached = Some(Reached { limit, wait, why });
+                }
+                (0, wait)
+            }
+        };
+        if limit.mode != Mode::Enforced || limit.per.is_empty() {
+            return;
+        }
+        let (most, window) = match (&limit.amount, quota) {
+            (Amount::Concurrent(most), _) => (u64::from(*most), None),
+            (_, Some(quota)) => (quota.rate.count, Some(quota.rate.per)),
+            (Amount::Rate(_) | Amount::Tiers { .. }, None) => return,
+        };
+        let allowance = Allowance {
+            most,
+            window,
+            left,
+            reset,
+        };
+        let tighter =
+            |other: &Allowance| (allowance.left, other.reset) < (other.left, allowance.reset);
+        if exchange.allowance.as_ref().is_none_or(tighter) {
+            exchange.allowance = Some(allowance);
+        }
+    }
+}
+
 /// What the record says of a request that a closed site kept out: nobody refused it.
 pub(super) fn record_closed(record: &mut Record) {
     record.decision = None;
@@ -152,8 +263,10 @@ pub(super) fn record_closed(record: &mut Record) {
 impl Reached<'_> {
     /// What the record says.
     pub(super) fn record(&self, record: &mut Record) {
-        record.decision = Some(Decided::Limit);
-        record.reason = Some(Reason::RATE_LIMITED);
+        (record.decision, record.reason) = match self.why {
+            Why::Full => (Some(Decided::Limit), Some(Reason::RATE_LIMITED)),
+            Why::Unknown => (Some(Decided::Error), Some(Reason::FACT_UNAVAILABLE)),
+        };
         record.rule = Some(Rule {
             name: std::sync::Arc::clone(&self.limit.name),
             source: self.limit.source.clone(),
@@ -161,12 +274,15 @@ impl Reached<'_> {
         record.answered_by = AnsweredBy::Policy;
     }
 
-    /// 429, and when to come back.
+    /// 429, or 503 where nobody knows, and when to come back.
     pub(super) fn answer(&self, asker: &Asker<'_>) -> Response<Bytes> {
-        let reason = Reason::RATE_LIMITED;
+        let (status, reason) = match self.why {
+            Why::Full => (StatusCode::TOO_MANY_REQUESTS, Reason::RATE_LIMITED),
+            Why::Unknown => (StatusCode::SERVICE_UNAVAILABLE, Reason::FACT_UNAVAILABLE),
+        };
         let notice = Notice {
             retry_after: Some(self.wait),
-            ..Notice::new(StatusCode::TOO_MANY_REQUESTS, &reason)
+            ..Notice::new(status, &reason)
         };
         respond::answer(&notice, asker)
     }

@@ -56,6 +56,7 @@ use crate::policy::limit::Stage;
 use crate::policy::maintenance::Kept;
 use crate::policy::{First, Identity, Permit, Verdict};
 use crate::respond::{self, Notice};
+use crate::share::Store;
 use crate::snapshot::headers::Location;
 use crate::snapshot::store::{Handle, Lease};
 use crate::snapshot::{Answer, Balance, EditsAnswers, Route, Site, Snapshot, Upstream};
@@ -81,6 +82,8 @@ pub struct Gate {
     pub ring: RefCell<Ring>,
     /// The earliest second at which the right of a request under way ends.
     pub soonest: Cell<i64>,
+    /// What several machines share.
+    pub share: Store,
 }
 
 /// The connection must be closed without an answer (a deny with `status = "close"`).
@@ -319,7 +322,9 @@ impl Gate {
         }
         if matches!(certain, Verdict::Allow | Verdict::NoSite | Verdict::NoRoute)
             && policy.limited(place, Stage::Early)
-            && let Some(reached) = case.count(method, Identity::Open, Stage::Early, exchange)
+            && let Some(reached) = case
+                .counted(&self.share, method, Identity::Open, Stage::Early, exchange)
+                .await
         {
             return Ok(limited(&reached, &case, parts, exchange));
         }
@@ -354,7 +359,9 @@ impl Gate {
             }
             if policy.limited(place, Stage::Late) {
                 let identity = judged.identity();
-                if let Some(reached) = case.count(&parts.method, identity, Stage::Late, exchange) {
+                let counted =
+                    case.counted(&self.share, &parts.method, identity, Stage::Late, exchange);
+                if let Some(reached) = counted.await {
                     return Ok(limited(&reached, &case, parts, exchange));
                 }
             }
@@ -462,6 +469,9 @@ impl Gate {
                 &parts,
                 &mut exchange,
             );
+            if parts.version > Version::HTTP_11 {
+                leftover::linger(incoming);
+            }
             return Ok(self.finish(exchange, response));
         }
         let patience = Patience {

@@ -22,6 +22,7 @@ use crate::config::{self, Diagnostic, Input, Loaded, Report};
 use crate::observe::access_log::Logger;
 use crate::observe::metrics::Metrics;
 use crate::server::admission::Admission;
+use crate::server::descriptors;
 use crate::server::inherited::{Inherited, Tidings};
 use crate::server::worker::{self, Command};
 use crate::snapshot::store::Publisher;
@@ -175,7 +176,16 @@ impl Instance {
         let upstreams = Registry::default();
         upstreams.adopt(&snapshot);
         let publisher = Publisher::new(Arc::clone(&snapshot));
-        let admission = Arc::new(Admission::default());
+        let most = descriptors::most().map(|most| descriptors::for_clients(most, workers));
+        let wanted = snapshot.server.limits.connections;
+        if let Some(most) = most.filter(|most| *most < wanted) {
+            tracing::warn!(
+                connections = most,
+                wanted,
+                "the limit of open files allows fewer client connections than the configuration"
+            );
+        }
+        let admission = Arc::new(Admission::of(most.unwrap_or(usize::MAX)));
         let metrics = Metrics::new(Timestamp::now());
         let (alive, gone) = mpsc::channel::<()>(1);
         let mut commands = Vec::with_capacity(workers);

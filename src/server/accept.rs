@@ -18,6 +18,7 @@ pub(crate) async fn run(
     socket: TcpListener,
     stop: CancellationToken,
 ) {
+    let mut pausing = false;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -26,6 +27,7 @@ pub(crate) async fn run(
         };
         match accepted {
             Ok((stream, peer)) => {
+                pausing = false;
                 let lease = worker.gate.lease();
                 let mut same = lease
                     .listeners
@@ -46,8 +48,11 @@ pub(crate) async fn run(
             // The client left the queue before its turn.
             Err(error) if passing(&error) => {}
             Err(error) => {
-                // Mostly "too many open files": wait for connections to end instead of spinning.
-                tracing::warn!(address = %key.address, %error, "accept failed; pausing");
+                // Mostly "too many open files": wait for connections to end instead of spinning, and tell the first of a row.
+                if !pausing {
+                    pausing = true;
+                    tracing::warn!(address = %key.address, %error, "accept failed; pausing");
+                }
                 tokio::time::sleep(BACK_OFF).await;
             }
         }

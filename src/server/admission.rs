@@ -10,8 +10,10 @@ use parking::Mutex;
 use crate::snapshot::Limits;
 
 /// The counts, shared by all workers; touched at accept and close only.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Admission {
+    /// There are never more than these, whatever the configuration says.
+    most: usize,
     open: AtomicUsize,
     by_peer: Mutex<HashMap<IpAddr, usize>>,
 }
@@ -24,6 +26,16 @@ pub(crate) struct Admitted {
 }
 
 impl Admission {
+    /// At most so many connections, and no more than the configuration says.
+    #[must_use]
+    pub fn of(most: usize) -> Self {
+        Self {
+            most,
+            open: AtomicUsize::default(),
+            by_peer: Mutex::default(),
+        }
+    }
+
     /// Asks for a place. Peers whose forwarding headers are believed stand for many clients and are not counted one by one.
     pub(crate) fn admit(
         self: &Arc<Self>,
@@ -31,7 +43,7 @@ impl Admission {
         trusted: bool,
         limits: &Limits,
     ) -> Option<Admitted> {
-        if self.open.fetch_add(1, Ordering::Relaxed) >= limits.connections {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= limits.connections.min(self.most) {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
@@ -124,7 +136,7 @@ mod tests {
             connections_per_client: 2,
             ..crate::config::defaults::LIMITS
         };
-        let admission = Arc::new(Admission::default());
+        let admission = Arc::new(Admission::of(usize::MAX));
         let (one, two): (IpAddr, IpAddr) =
             ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         let first = admission.admit(one, false, &limits);

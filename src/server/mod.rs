@@ -6,7 +6,7 @@
 //! - `handshake`: TLS with clients, and with authorities that check a name.
 //! - [`http2`]: a connection with many requests at once; `frames` watches what it sends.
 //! - [`idle`]: a connection between two requests, without buffers.
-//! - [`admission`]: how many connections there may be.
+//! - [`admission`]: how many connections there may be; [`descriptors`]: how many the system allows.
 //! - [`proxy_protocol`]: who is behind a balancer that opened a connection.
 //! - [`acme`]: certificates that an authority issues.
 //! - [`socket`] binds; [`inherited`]: sockets that somebody else has bound.
@@ -17,6 +17,7 @@ pub mod accept;
 pub mod acme;
 pub mod admission;
 pub mod conn;
+pub mod descriptors;
 mod frames;
 mod handshake;
 pub mod http2;

@@ -20,6 +20,7 @@ use crate::observe::access_log::WorkerLog;
 use crate::observe::metrics::WorkerMetrics;
 use crate::observe::ring::Found;
 use crate::proxy::Gate;
+use crate::share::Store;
 use crate::snapshot::Snapshot;
 use crate::snapshot::store::Handle;
 use crate::upstream::registry::Registry;
@@ -243,6 +244,7 @@ async fn work(parts: Parts) {
         metrics,
         ring: RefCell::default(),
         soonest: Cell::new(i64::MAX),
+        share: Store::default(),
     };
     let worker = Rc::new(Worker {
         gate: Rc::new(gate),

@@ -28,6 +28,7 @@ pub mod limit;
 pub mod log;
 pub mod maintenance;
 pub mod notice;
+pub mod share;
 pub mod store;
 pub mod syslog;
 pub mod tls;
@@ -66,6 +67,8 @@ pub struct Snapshot {
     pub candidate: Option<Box<Candidate>>,
     /// What has been counted for each limit, numbered as in `policy`.
     pub counts: Vec<Arc<limit::Count>>,
+    /// Where rates are counted that several machines share (`[redis]`).
+    pub share: Option<Arc<share::Share>>,
     /// The sites, numbered as in `policy`.
     pub sites: Vec<Site>,
     /// Keys that are fetched, one entry per identity source.

@@ -90,7 +90,7 @@ async fn unix(
 ) -> Result<UpstreamIo, Failure> {
     let stream = UnixStream::connect(path).await;
     let stream = stream.inspect_err(|error| refused(server, error));
-    let mut stream = stream.ok().ok_or(Failure::ConnectRefused)?;
+    let mut stream = stream.map_err(|error| unconnected(&error))?;
     introduced(server, &mut stream, introduction).await?;
     Ok(UpstreamIo::Unix(stream))
 }
@@ -125,13 +125,22 @@ async fn by_name(name: &str, port: u16) -> Result<TcpStream, Failure> {
 }
 
 async fn tcp(address: SocketAddr) -> Result<TcpStream, Failure> {
-    let stream = TcpStream::connect(address)
-        .await
-        .ok()
-        .ok_or(Failure::ConnectRefused)?;
+    let stream = TcpStream::connect(address).await;
+    let stream = stream.map_err(|error| unconnected(&error))?;
     // A proxy writes whole messages; waiting for more only delays them.
     drop(stream.set_nodelay(true));
     Ok(stream)
+}
+
+/// Whose fault it is that there is no connection: where this machine has no more descriptors, ports or memory, no server is to
+/// blame.
+fn unconnected(error: &std::io::Error) -> Failure {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL) => {
+            Failure::Overloaded
+        }
+        _ => Failure::ConnectRefused,
+    }
 }
 
 fn refused(server: &UpstreamServer, error: &std::io::Error) {

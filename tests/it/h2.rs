@@ -382,6 +382,13 @@ fn limits_answer_over_h2() {
         client.data(id, vec![b'a'; 60_000], false);
         assert_eq!(client.answer(id).is(413).reason(), "body_too_large");
     }
+    // Many clients take a reset while they send for a failure and do not show the answer.
+    let refused = client.begin("POST /x", &[("content-length", "65537")]);
+    client.data(refused, vec![b'a'; 10_000], false);
+    client.answer(refused).is(413);
+    client.data(refused, vec![b'a'; 10_000], false);
+    client.get("/x").is(200);
+    assert!(!client.was_reset(refused), "not at once");
     let id = client.begin("POST /x", &[]);
     client.data(id, vec![b'a'; 65_537], true);
     client.answer(id).is(413);

@@ -37,6 +37,8 @@ mod log;
 mod maintenance;
 mod matrix;
 mod mtls;
+mod nginx;
+mod overload;
 mod paths;
 mod providers;
 mod proxy_protocol;
@@ -49,6 +51,8 @@ mod shadow;
 mod signed;
 mod streams;
 mod step_up;
+#[cfg(feature = "redis")]
+mod shared;
 mod tls;
 mod trust;
 mod upstreams;

@@ -18,6 +18,7 @@ pub mod listener;
 mod maintenance;
 #[cfg(test)]
 mod policy_tests;
+mod redis;
 mod remote;
 pub(crate) mod revocation;
 mod rewrite;
@@ -52,6 +53,7 @@ pub(crate) fn snapshot(root: &Table, generation: u64, cx: &mut Context) -> Optio
     if !cx.report.refused() {
         tests::run(root, &policy, cx);
     }
+    let share = redis::compile(root, cx);
     let access_logs = access_log::compile(root, cx);
     let sources = identity::compile(root, cx);
     let devices = devices::compile(root, cx);
@@ -95,6 +97,7 @@ pub(crate) fn snapshot(root: &Table, generation: u64, cx: &mut Context) -> Optio
         policy,
         candidate: None,
         counts,
+        share,
         sites: compiled.sites,
         key_sets: std::mem::take(&mut cx.key_sets),
         devices,

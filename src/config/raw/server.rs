@@ -113,9 +113,9 @@ pub static ROOT: Section = Section {
         Key::optional(
             "redis",
             Kind::Table(&REDIS),
-            "shared limits and revocations",
+            "limits that several machines share",
         )
-        .not_yet("shared state"),
+        .with("redis", cfg!(feature = "redis")),
         Key::optional(
             "revocation",
             Kind::Table(&REVOCATION),
@@ -407,14 +407,18 @@ static SHADOW: Section = Section {
 static REDIS: Section = Section {
     id: "redis",
     title: "[redis]",
-    about: "Shared limits and revocations.",
+    about: "A Redis or Valkey in which several machines count the rates of limits together.",
     groups: &[&[
-        Key::required("url", Kind::Text, "where it is"),
+        Key::required(
+            "url",
+            Kind::Text,
+            "where it is: `redis://host:6379/0`, `rediss://host` over TLS, or `unix:///run/redis/redis.sock`",
+        ),
         Key::default(
             "fail",
             Kind::Word(&[Word::new("open"), Word::new("closed")]),
             "\"open\"",
-            "what a limit says while it is away",
+            "while it is away: `open` counts in each process by itself, `closed` answers 503 where a limit would count",
         ),
     ]],
 };

@@ -207,6 +207,13 @@ impl H2 {
         }
     }
 
+    /// Whether the gate has reset the stream, as far as has been read.
+    pub(crate) fn was_reset(&self, id: u32) -> bool {
+        self.streams
+            .get(&id)
+            .is_some_and(|stream| stream.reset.is_some())
+    }
+
     /// What there is of an answer.
     pub(crate) fn partial(&self, id: u32) -> Option<Response> {
         self.streams.get(&id)?.response.clone()
