@@ -16,6 +16,8 @@ use super::error::AuthError;
 use super::forward_auth::Answer;
 use super::hashing::{Hashing, Overloaded};
 use super::jwt::Reading;
+use super::oidc::renewal::Renewed;
+use super::oidc::{Oidc, Opened};
 use super::places::{self, Authorization};
 use super::remote::RemoteKeys;
 use super::source::{Kind, Place, Source};
@@ -36,6 +38,8 @@ pub struct Authenticator {
     beside: Vec<usize>,
     /// Key sets that are fetched.
     remote: Vec<Arc<RemoteKeys>>,
+    /// Whether some source signs in browsers.
+    browsers: bool,
     challenges: Vec<HeaderValue>,
     /// The same where a token was sent and is invalid.
     challenges_invalid: Vec<HeaderValue>,
@@ -124,7 +128,7 @@ impl Authenticator {
             .iter()
             .enumerate()
             .filter_map(|(number, source)| match source.kind {
-                Kind::Header(_) | Kind::ForwardAuth(_) => Some(number),
+                Kind::Header(_) | Kind::ForwardAuth(_) | Kind::Oidc(_) => Some(number),
                 Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_) => None,
             });
         Self {
@@ -133,6 +137,7 @@ impl Authenticator {
                 .iter()
                 .position(|source| source.reads_certificates()),
             beside: beside.collect(),
+            browsers: sources.iter().any(|source| source.oidc().is_some()),
             remote: remote.collect(),
             sources,
             places,
@@ -203,7 +208,8 @@ impl Authenticator {
                         | Kind::Basic(_)
                         | Kind::Mtls(_)
                         | Kind::Header(_)
-                        | Kind::ForwardAuth(_),
+                        | Kind::ForwardAuth(_)
+                        | Kind::Oidc(_),
                     )
                     | None => &self.challenges,
                 }
@@ -271,7 +277,7 @@ impl Authenticator {
             findings.extend(self.certificate(source, certificate, now));
         }
         for number in &self.beside {
-            if let Some(found) = self.beside(*number, head, &mut findings).await {
+            if let Some(found) = self.beside(*number, head, &mut findings, now).await {
                 findings.push(found);
             }
         }
@@ -284,6 +290,7 @@ impl Authenticator {
         number: usize,
         head: &Head<'_>,
         findings: &mut Findings,
+        now: Timestamp,
     ) -> Option<Judged> {
         let source = self.sources.get(number)?;
         let outcome = match &source.kind {
@@ -312,7 +319,11 @@ impl Authenticator {
                 if takes && !claimed {
                     findings.retain(|found| !(found.from_authorization && found.source == NOBODY));
                 }
-                let shown = service.shown(head.headers, claimed.then_some(&AUTHORIZATION));
+                let mut shown = service.shown(head.headers, claimed.then_some(&AUTHORIZATION));
+                for (_, oidc) in self.browser_sources() {
+                    // A session of ours is nobody else's to see.
+                    oidc.cookies.strip(&mut shown);
+                }
                 if shown.is_empty() {
                     return None;
                 }
@@ -330,9 +341,78 @@ impl Authenticator {
                     Answer::Failed => Outcome::Failed,
                 }
             }
+            Kind::Oidc(oidc) => self.session(number, source, oidc, head, now).await?,
             Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_) => return None,
         };
         Some(Judged::by(number, outcome))
+    }
+
+    /// The session of a browser.
+    async fn session(
+        &self,
+        number: usize,
+        source: &Source,
+        oidc: &Arc<Oidc>,
+        head: &Head<'_>,
+        now: Timestamp,
+    ) -> Option<Outcome> {
+        let sealed = match oidc.sealed(head.headers)? {
+            Ok(sealed) => sealed,
+            Err(error) => return Some(Outcome::Invalid(error)),
+        };
+        let epoch = oidc.provider.epoch();
+        let key = cache::key(self.number, epoch, SESSIONS - number, sealed.as_bytes());
+        if let Some(known) = cache::find(key, now.as_second()) {
+            return Some(Outcome::Valid(known.principal));
+        }
+        let (session, until) = match oidc.open(&sealed, now) {
+            Opened::Not(error) => return Some(Outcome::Invalid(error)),
+            Opened::Good(session) => {
+                let until = session.settled_until();
+                (session, until)
+            }
+            Opened::Due(session) => {
+                let renewed = match head.ask {
+                    Some(ask) => ask.renew(oidc, session.clone()).await,
+                    None => Renewed::Failed,
+                };
+                match renewed {
+                    // Not remembered: every request that brings the old cookie must take the new one home.
+                    Renewed::Session(session) => (Arc::unwrap_or_clone(session), i64::MIN),
+                    Renewed::Refused => return Some(Outcome::Invalid(AuthError::Refused)),
+                    Renewed::Failed if session.is_fresh(now.as_second()) => (session, i64::MIN),
+                    Renewed::Failed => return Some(Outcome::Failed),
+                }
+            }
+        };
+        Some(match session.principal(oidc, &source.name) {
+            Ok(principal) => {
+                let principal = Arc::new(principal);
+                let entry = cache::Entry {
+                    from: i64::MIN,
+                    until,
+                    source: number,
+                    principal: Arc::clone(&principal),
+                };
+                if until > now.as_second() {
+                    cache::remember(key, entry, sealed.len());
+                }
+                Outcome::Valid(principal)
+            }
+            Err(error) => Outcome::Invalid(error),
+        })
+    }
+
+    /// The sources that sign in browsers, with their names, in order.
+    pub fn browser_sources(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Oidc>)> {
+        let sources = self.sources.iter();
+        sources.filter_map(|source| Some((&source.name, source.oidc()?)))
+    }
+
+    /// Whether browsers can sign in here.
+    #[must_use]
+    pub const fn signs_in_browsers(&self) -> bool {
+        self.browsers
     }
 
     /// A client certificate, judged by the first source that reads any.
@@ -393,7 +473,8 @@ impl Authenticator {
                 | Kind::Basic(_)
                 | Kind::Mtls(_)
                 | Kind::Header(_)
-                | Kind::ForwardAuth(_) => None,
+                | Kind::ForwardAuth(_)
+                | Kind::Oidc(_) => None,
             }
         });
         let before = |number: &&usize| key_source.is_none_or(|(first, _)| **number < first);
@@ -463,7 +544,8 @@ impl Authenticator {
                 | Kind::Basic(_)
                 | Kind::Mtls(_)
                 | Kind::Header(_)
-                | Kind::ForwardAuth(_) => None,
+                | Kind::ForwardAuth(_)
+                | Kind::Oidc(_) => None,
             }
         });
         let mut refusal = AuthError::WrongAlgorithm;
@@ -523,7 +605,8 @@ impl Authenticator {
                     | Kind::ApiKey(_)
                     | Kind::Mtls(_)
                     | Kind::Header(_)
-                    | Kind::ForwardAuth(_) => None,
+                    | Kind::ForwardAuth(_)
+                    | Kind::Oidc(_) => None,
                 })?;
         let login = match Login::read(credential) {
             Ok(login) => login,
@@ -629,6 +712,8 @@ fn same_subject(first: &Arc<Principal>, second: &Arc<Principal>) -> bool {
 const CREDENTIALS_MAX: usize = 4;
 /// What a remembered certificate weighs: about as much as its facts.
 const CERTIFICATE_BYTES: usize = 1024;
+/// The place of the sessions of source 0 in the cache; those of the others stand before it, and no place in a request does.
+const SESSIONS: usize = usize::MAX - 1;
 /// Sorts behind every source.
 const NOBODY: usize = usize::MAX;
 

@@ -14,7 +14,7 @@
 //! errors are words for the log; a client only learns that the credential is not valid.
 //!
 //! Start at [`Authenticator`]; each kind of source is a module: [`jwt`], [`api_key`], [`basic`], [`mtls`], [`mod@header`],
-//! [`forward_auth`]. A further kind is a variant
+//! [`forward_auth`], [`oidc`]. A further kind is a variant
 //! of [`source::Kind`] and the arms that the compiler then asks for.
 
 use std::net::IpAddr;
@@ -38,6 +38,7 @@ pub mod header;
 pub mod jwt;
 pub mod keys;
 pub mod mtls;
+pub mod oidc;
 mod places;
 pub mod remote;
 pub mod source;

@@ -1,6 +1,6 @@
 //! A request head as the upstream gets it: origin form, forwarding fields, identity fields; and the edits of every answer.
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use http::request::Parts;
 use http::{Uri, Version};
 
@@ -40,6 +40,13 @@ pub(super) fn edit_response(headers: &mut HeaderMap, exchange: &Exchange) {
     if snapshot.edits_answers == EditsAnswers::Somewhere {
         edits_of(snapshot, exchange.seen.place).apply(headers, &exchange.filled);
     }
+    if !exchange.cookies.is_empty() {
+        // Nobody may keep an answer that signs somebody in.
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        for cookie in &exchange.cookies {
+            headers.append(SET_COOKIE, cookie.clone());
+        }
+    }
     if let Some(allowance) = &exchange.allowance {
         allowance.write(headers);
     }
@@ -78,6 +85,9 @@ pub(super) fn edit(
         headers::join_cookies(headers);
     }
     headers::strip_request(headers, stripped, hop);
+    for (_, oidc) in site.identity.browser_sources() {
+        oidc.cookies.strip(headers);
+    }
     if !site.forward_credential {
         for name in site.identity.credential_headers() {
             headers.remove(name);

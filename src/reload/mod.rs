@@ -12,6 +12,7 @@
 //! - `keys`: keys that issuers publish.
 //! - [`listeners`]: sockets that outlive a reload.
 //! - [`names`]: `dns:` entries resolved outside the request path.
+//! - `provider`: providers that sign in browsers.
 //! - [`supervisor`]: what systemd is told.
 //! - [`watch`]: files that changed.
 
@@ -22,6 +23,7 @@ pub mod instance;
 mod keys;
 pub mod listeners;
 pub mod names;
+mod provider;
 pub mod supervisor;
 pub mod watch;
 

@@ -1,12 +1,14 @@
 //! Requests of our own (key sets, posture feeds, questions to another service): one connection each, a bound on the time and on
 //! the size of the answer. Redirects are not followed: whoever answers with one has not answered.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Body;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
@@ -35,16 +37,19 @@ pub enum AskError {
     Body,
 }
 
-/// Sends a request without a body to `remote` and reads the whole answer, of at most `size_max` bytes, within `patience`.
+/// Sends a request to `remote` and reads the whole answer, of at most `size_max` bytes, within `patience`.
 ///
 /// # Errors
 /// [`AskError`].
-pub async fn ask(
+pub async fn ask<B>(
     remote: &Remote,
-    mut request: Request<Empty<Bytes>>,
+    mut request: Request<B>,
     size_max: usize,
     patience: Duration,
-) -> Result<Response<Bytes>, AskError> {
+) -> Result<Response<Bytes>, AskError>
+where
+    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
     *request.uri_mut() = remote.target.clone().into();
     if let Ok(host) = HeaderValue::from_str(&remote.server.authority) {
         request.headers_mut().insert(HOST, host);
@@ -53,11 +58,14 @@ pub async fn ask(
     asked.ok().ok_or(AskError::Late)?
 }
 
-async fn exchange(
+async fn exchange<B>(
     remote: &Remote,
-    request: Request<Empty<Bytes>>,
+    request: Request<B>,
     size_max: usize,
-) -> Result<Response<Bytes>, AskError> {
+) -> Result<Response<Bytes>, AskError>
+where
+    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
     let io = connect_to(&remote.server, remote.tls.as_ref()).await;
     let io = TokioIo::new(io.map_err(AskError::Connect)?);
     let prepared = http1::Builder::new().max_headers(FIELDS_MAX).handshake(io);

@@ -34,6 +34,7 @@ mod limits;
 mod log;
 mod maintenance;
 mod mtls;
+mod oidc;
 mod paths;
 mod providers;
 mod proxy_protocol;

@@ -17,7 +17,7 @@ pub mod listener;
 mod maintenance;
 #[cfg(test)]
 mod policy_tests;
-mod remote;
+pub(crate) mod remote;
 mod rewrite;
 pub mod rules;
 pub mod server;
@@ -91,6 +91,7 @@ pub(crate) fn snapshot(root: &Table, generation: u64, cx: &mut Context) -> Optio
         key_sets: std::mem::take(&mut cx.key_sets),
         devices,
         forward_auths: std::mem::take(&mut cx.forward_auths),
+        providers: std::mem::take(&mut cx.providers),
         upstreams,
         access_logs,
         denial,
