@@ -17,7 +17,7 @@ use super::forward_auth::Answer;
 use super::hashing::{Hashing, Overloaded};
 use super::jwt::Reading;
 use super::oidc::renewal::Renewed;
-use super::oidc::{Oidc, Opened};
+use super::oidc::{OVER, Oidc, Opened};
 use super::places::{self, Authorization};
 use super::remote::RemoteKeys;
 use super::source::{Kind, Place, Source};
@@ -371,18 +371,27 @@ impl Authenticator {
                 let until = session.settled_until();
                 (session, until)
             }
-            Opened::Due(session) => {
-                let renewed = match head.ask {
-                    Some(ask) => ask.renew(oidc, session.clone()).await,
-                    None => Renewed::Failed,
-                };
-                match renewed {
-                    // Not remembered: every request that brings the old cookie must take the new one home.
-                    Renewed::Session(session) => (Arc::unwrap_or_clone(session), i64::MIN),
-                    Renewed::Refused => return Some(Outcome::Invalid(AuthError::Refused)),
-                    Renewed::Failed if session.is_fresh(now.as_second()) => (session, i64::MIN),
-                    Renewed::Failed => return Some(Outcome::Failed),
+            Opened::Due(mut session) => {
+                // An old cookie may lead to a session that is to be renewed once more, and so on.
+                let mut more = RENEWALS_MAX;
+                while session.is_due(now.as_second()) {
+                    if more == 0 {
+                        return Some(Outcome::Invalid(OVER));
+                    }
+                    more -= 1;
+                    let renewed = match head.ask {
+                        Some(ask) => ask.renew(oidc, session.clone()).await,
+                        None => Renewed::Failed,
+                    };
+                    match renewed {
+                        Renewed::Session(newer) => session = Arc::unwrap_or_clone(newer),
+                        Renewed::Refused => return Some(Outcome::Invalid(OVER)),
+                        Renewed::Failed if session.is_fresh(now.as_second()) => break,
+                        Renewed::Failed => return Some(Outcome::Failed),
+                    }
                 }
+                // Not remembered: every request that brings the old cookie must take the new one home.
+                (session, i64::MIN)
             }
         };
         Some(match session.principal(oidc, &source.name) {
@@ -712,6 +721,8 @@ fn same_subject(first: &Arc<Principal>, second: &Arc<Principal>) -> bool {
 const CREDENTIALS_MAX: usize = 4;
 /// What a remembered certificate weighs: about as much as its facts.
 const CERTIFICATE_BYTES: usize = 1024;
+/// How many renewals lie at most between the cookie of a browser and its newest session.
+const RENEWALS_MAX: usize = 64;
 /// The place of the sessions of source 0 in the cache; those of the others stand before it, and no place in a request does.
 const SESSIONS: usize = usize::MAX - 1;
 /// Sorts behind every source.

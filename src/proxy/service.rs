@@ -275,9 +275,8 @@ impl Gate {
             }
         }
 
-        if let Some(site) = site.filter(|site| site.identity.signs_in_browsers())
-            && let Some(answer) = Box::pin(sign_in::reserved(&case, site, parts, exchange)).await
-        {
+        if let Some(site) = site.filter(|site| sign_in::owns(site, target.path())) {
+            let answer = Box::pin(sign_in::reserved(&case, site, parts, exchange)).await;
             return answer.map(Step::Answer);
         }
         let record = &mut exchange.record;

@@ -1,6 +1,6 @@
 //! Signing in with a browser: the paths of our own beside the policy, and the redirect that stands in a 401's place.
 //!
-//! - [`reserved`]: the callback and the logout of a site's `oidc` sources. They are never judged: who comes back from a provider
+//! - [`owns`], [`reserved`]: the callback and the logout of a site's `oidc` sources. They are never judged: who comes back from a provider
 //!   is nobody yet. A callback costs one look at a sealed text unless it belongs to a login that this site began.
 //! - [`instead`]: a top-level navigation that would get 401 is sent to the provider. Nothing else ever is: a script, an image or
 //!   a form would follow to a page that it cannot read, and lose what it sent.
@@ -39,26 +39,32 @@ use crate::upstream::ask::ask;
 use crate::value::failure::Failure;
 use crate::value::reason::Reason;
 
-/// Answers a request for a callback or a logout; none for every other path.
+/// Whether a path is a callback or a logout.
+pub(super) fn owns(site: &Site, path: &str) -> bool {
+    site.identity.signs_in_browsers()
+        && site
+            .identity
+            .browser_sources()
+            .any(|(_, oidc)| *oidc.callback == *path || oidc.logout.as_deref() == Some(path))
+}
+
+/// Answers a request for a callback or a logout.
 pub(super) async fn reserved(
     case: &Case<'_>,
     site: &Site,
     parts: &Parts,
     exchange: &mut Exchange,
-) -> Option<Early> {
+) -> Early {
+    exchange.record.answered_by = AnsweredBy::Proxy;
     let path = case.target.path();
-    let sources = || site.identity.browser_sources();
-    if sources().any(|(_, oidc)| *oidc.callback == *path) {
+    let mut sources = site.identity.browser_sources();
+    if sources.any(|(_, oidc)| *oidc.callback == *path) {
         // Its query holds a code and a state: neither is for any log.
         exchange.record.target = PathAndQuery::try_from(path).ok();
-        exchange.record.answered_by = AnsweredBy::Proxy;
-        return Some(callback(case, site, parts, exchange).await);
+        callback(case, site, parts, exchange).await
+    } else {
+        logout(case, site, path, parts, exchange)
     }
-    if sources().any(|(_, oidc)| oidc.logout.as_deref() == Some(path)) {
-        exchange.record.answered_by = AnsweredBy::Proxy;
-        return Some(logout(case, site, path, parts, exchange));
-    }
-    None
 }
 
 /// The answer in place of a 401: 302 to the provider, 503 where it is not known; none where the 401 stays.
@@ -71,6 +77,10 @@ pub(super) fn instead(
 ) -> Option<Early> {
     let site = site.filter(|site| site.identity.signs_in_browsers() && !site.api)?;
     if told.status != StatusCode::UNAUTHORIZED || !is_navigation(parts) {
+        return None;
+    }
+    if exchange.record.principal.is_some() {
+        // Known already: the provider would send the same person back, again and again.
         return None;
     }
     let (name, oidc) = site.identity.browser_sources().next()?;
@@ -380,7 +390,8 @@ impl Case<'_> {
         if let (Renewed::Session(newer), Some((channel, _))) = (&renewed, self.reached())
             && let Ok(cookies) = oidc.keep(newer, self.headers, channel, self.now)
         {
-            self.cookies.borrow_mut().extend(cookies);
+            // In place of those of an older one, which led here.
+            *self.cookies.borrow_mut() = cookies;
         }
         renewed
     }

@@ -85,8 +85,10 @@ pub(super) fn edit(
         headers::join_cookies(headers);
     }
     headers::strip_request(headers, stripped, hop);
-    for (_, oidc) in site.identity.browser_sources() {
-        oidc.cookies.strip(headers);
+    if site.identity.signs_in_browsers() {
+        for (_, oidc) in site.identity.browser_sources() {
+            oidc.cookies.strip(headers);
+        }
     }
     if !site.forward_credential {
         for name in site.identity.credential_headers() {

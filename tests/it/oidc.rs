@@ -1124,6 +1124,26 @@ fn sessions_are_renewed_one_question_at_a_time() {
         browser.ask("GET /open", &[]).is(200);
         provider.set(|rig| rig.mood = Mood::Good);
     }
+    // A browser that never takes the new cookie does not escape: what its old one leads to is renewed, too.
+    provider.set(|rig| {
+        rig.claims = json!({});
+        rig.answer = json!({ "refresh_token": "r", "expires_in": 1 });
+    });
+    let mut browser = Browser::new(&gate);
+    browser.signs_in(&provider, "/secure");
+    let kept = browser.jar.clone();
+    let asked = provider.asked().len();
+    eventually("it is renewed again and again", || {
+        browser.jar = kept.clone();
+        browser.ask("GET /secure", &[]).is(200);
+        provider.asked().len() >= asked + 3
+    });
+    provider.set(|rig| rig.mood = Mood::Says("400 Bad Request", r#"{"error":"invalid_grant"}"#));
+    eventually("the end of it counts", || {
+        browser.jar = kept.clone();
+        browser.ask("GET /secure", &[]).status == 401
+    });
+    provider.set(|rig| rig.mood = Mood::Good);
     // No ID token this time: who it is stays as it was.
     provider.set(|rig| {
         rig.claims = json!({});

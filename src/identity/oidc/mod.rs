@@ -433,20 +433,18 @@ impl Oidc {
     ) -> Option<Result<Cow<'h, str>, AuthError>> {
         Some(match self.cookies.session(headers)? {
             Kept::Whole(text) => Ok(text),
-            Kept::Torn => Err(AuthError::Malformed),
+            Kept::Torn => Err(OVER),
         })
     }
 
     /// Opens a sealed session.
     pub(super) fn open(&self, sealed: &str, now: Timestamp) -> Opened {
         let Some(session) = self.unseal(sealed) else {
-            return Opened::Not(AuthError::BadSignature);
+            return Opened::Not(OVER);
         };
         let now = now.as_second();
-        if now >= session.ends {
-            Opened::Not(AuthError::Expired)
-        } else if self.provider.is_ended(&session.id) {
-            Opened::Not(AuthError::Refused)
+        if now >= session.ends || self.provider.is_ended(&session.id) {
+            Opened::Not(OVER)
         } else if session.is_due(now) {
             Opened::Due(session)
         } else {
@@ -756,6 +754,9 @@ fn hash_fits(hash: &Value, access_token: &str, algorithm: &str) -> bool {
     hash.as_str() == half.as_deref()
 }
 
+/// What a session is that does not count, whatever the reason: nobody guesses one, and a browser that still has an old one, or
+/// one under a key that is gone, is no attacker.
+pub(super) const OVER: AuthError = AuthError::Expired;
 /// Everything but the unreserved characters of RFC 3986.
 const FORM: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')

@@ -100,10 +100,12 @@ fn worth(known: &watch::Receiver<State>, now: Instant) -> bool {
     }
 }
 
+/// One state of a session: a provider may give the same refresh token again and again, but time goes on.
 fn key(session: &Session) -> [u8; 32] {
     let text = format!(
-        "{}\0{}",
+        "{}\0{}\0{}",
         session.id,
+        session.due,
         session.refresh_token.as_deref().unwrap_or_default()
     );
     let mut key = [0; 32];
