@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::View;
 use crate::identity::failures::Tally;
+use crate::identity::remote::RemoteKeys;
 use crate::observe::metrics::text::{Kind, Page};
 use crate::snapshot::Snapshot;
 use crate::snapshot::acme::Outcome;
@@ -244,7 +245,14 @@ fn closed(snapshot: &Snapshot, now: Timestamp, page: &mut Page) {
 }
 
 fn keys(snapshot: &Snapshot, now: Timestamp, page: &mut Page) {
-    if snapshot.key_sets.is_empty() {
+    let sets = snapshot
+        .key_sets
+        .iter()
+        .map(|set| (&*set.source, &*set.keys));
+    let providers = snapshot.providers.iter();
+    let providers = providers.map(|known| (&*known.source, &*known.provider.keys));
+    let all: Vec<(&str, &RemoteKeys)> = sets.chain(providers).collect();
+    if all.is_empty() {
         return;
     }
     let name = "portcullis_identity_keys_age_seconds";
@@ -253,10 +261,10 @@ fn keys(snapshot: &Snapshot, now: Timestamp, page: &mut Page) {
         Kind::Gauge,
         "Since the keys of an identity source were fetched; absent where they never were.",
     );
-    for set in &snapshot.key_sets {
-        if let Some(fetched) = set.keys.fetched() {
+    for (source, keys) in &all {
+        if let Some(fetched) = keys.fetched() {
             let age = now.as_second() - fetched.as_second();
-            page.sample(name, &[("source", &*set.source)], age.max(0));
+            page.sample(name, &[("source", source)], age.max(0));
         }
     }
     let name = "portcullis_identity_keys_fetches_total";
@@ -265,9 +273,9 @@ fn keys(snapshot: &Snapshot, now: Timestamp, page: &mut Page) {
         Kind::Counter,
         "Attempts to fetch the keys of an identity source.",
     );
-    for set in &snapshot.key_sets {
-        for (result, count) in ["good", "failed"].iter().zip(set.keys.outcomes()) {
-            page.sample(name, &[("source", &*set.source), ("result", result)], count);
+    for (source, keys) in &all {
+        for (result, count) in ["good", "failed"].iter().zip(keys.outcomes()) {
+            page.sample(name, &[("source", source), ("result", result)], count);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `init`: a commented configuration to begin with.
 
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -60,7 +61,11 @@ impl Preset {
                 "files/family.htpasswd",
                 include_str!("../../config/examples/files/family.htpasswd"),
             )],
-            Self::Saas | Self::Streaming | Self::Bank | Self::Government => &[],
+            Self::Saas => &[(
+                "files/session.key",
+                include_str!("../../config/examples/files/session.key"),
+            )],
+            Self::Streaming | Self::Bank | Self::Government => &[],
         }
     }
 }
@@ -72,8 +77,9 @@ fn secret() -> Option<String> {
     Some(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// What stands in the examples for a secret.
+/// What stands in the examples for a secret, and for a key.
 const PLACEHOLDER: &str = "an-example-secret-that-init-replaces-by-random";
+const PLACEHOLDER_KEY: &str = "YW4gZXhhbXBsZSBrZXkgdGhhdCBpbml0IHJlcGxhY2U";
 
 /// Writes it.
 #[must_use]
@@ -117,7 +123,12 @@ fn write_all(path: &Path, text: &str, files: &[(&str, &str)]) -> Result<(), (Pat
         let written = path
             .parent()
             .map_or(Ok(()), std::fs::create_dir_all)
-            .and_then(|()| write(&path, content));
+            .and_then(|()| {
+                let Some(own) = secret() else {
+                    return Err(io::Error::other("this machine gives no random numbers"));
+                };
+                write(&path, &content.replace(PLACEHOLDER_KEY, &own))
+            });
         match written {
             // The operator's own, which the configuration then uses.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -129,10 +140,12 @@ fn write_all(path: &Path, text: &str, files: &[(&str, &str)]) -> Result<(), (Pat
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(path)?;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    if path.extension().is_some_and(|extension| extension == "key") {
+        options.mode(0o600);
+    }
+    let mut file = options.open(path)?;
     file.write_all(text.as_bytes())
 }
 
@@ -176,6 +189,11 @@ mod tests {
             }
             let first = std::fs::read_to_string(&path).unwrap();
             assert!(!first.contains(PLACEHOLDER), "{preset:?}");
+            if matches!(preset, Preset::Saas) {
+                let key = folder.path().join("files/session.key");
+                let key = std::fs::read_to_string(key).unwrap();
+                assert!(!key.contains(PLACEHOLDER_KEY), "everybody would know it");
+            }
             assert_eq!(
                 run(&args),
                 ExitCode::from(crate::cli::RUN_TIME_FAILURE),

@@ -24,6 +24,8 @@ pub struct Context {
     pub forward_auths: Vec<crate::snapshot::AuthService>,
     /// Certificates to be issued, as listeners ask for them.
     pub issuances: Vec<crate::snapshot::acme::Issuance>,
+    /// Providers that sign in browsers.
+    pub providers: Vec<crate::snapshot::SignIn>,
     /// The time of the load: `until` and stale snapshots are judged by it.
     pub now: jiff::Timestamp,
     /// Where the lines of the files begin.
@@ -44,6 +46,11 @@ pub struct Memory {
     /// thread fetches what is in force and forgets the rest.
     pub key_sets:
         std::collections::BTreeMap<(String, u64), Arc<crate::identity::remote::RemoteKeys>>,
+    /// Providers that sign in browsers, by the URL of their metadata and the authorities that vouch for it. Compile adds
+    /// those that it misses; the control thread fetches what is in force and forgets the rest.
+    pub providers: std::collections::BTreeMap<(String, u64), KnownProvider>,
+    /// What seals the sessions of sources without a `session_key`: random, as old as the process.
+    pub sealing: Option<Arc<crate::identity::oidc::seal::Keyring>>,
     /// The last good list of devices of a file.
     pub devices: std::collections::BTreeMap<PathBuf, Arc<crate::identity::device::Posture>>,
     /// Fetched lists of devices, as `key_sets`.
@@ -65,6 +72,15 @@ pub struct Memory {
     pub share: Option<Arc<crate::snapshot::share::Share>>,
     /// By site: whether an operator closed it while running.
     pub switches: std::collections::BTreeMap<Arc<str>, Arc<crate::snapshot::maintenance::Switch>>,
+}
+
+/// A provider that signs in browsers, and where it exchanges codes.
+#[derive(Debug, Default, Clone)]
+pub struct KnownProvider {
+    /// What is known of it.
+    pub provider: Arc<crate::identity::oidc::provider::Provider>,
+    /// Where it exchanges codes, once that is known.
+    pub token: Arc<arc_swap::ArcSwapOption<crate::snapshot::Remote>>,
 }
 
 impl Context {

@@ -18,6 +18,8 @@ use super::failures::Guard;
 use super::forward_auth::Answer;
 use super::hashing::{Hashing, Unhashed};
 use super::jwt::Reading;
+use super::oidc::renewal::Renewed;
+use super::oidc::{OVER, Oidc, Opened};
 use super::places::{self, Authorization};
 use super::remote::RemoteKeys;
 use super::source::{Kind, Place, Source};
@@ -40,6 +42,8 @@ pub struct Authenticator {
     remote: Vec<Arc<RemoteKeys>>,
     /// Every field in which a credential may stand.
     fields: Vec<HeaderName>,
+    /// Whether some source signs in browsers.
+    browsers: bool,
     challenges: Vec<HeaderValue>,
     /// The same where a token was sent and is invalid.
     challenges_invalid: Vec<HeaderValue>,
@@ -131,7 +135,7 @@ impl Authenticator {
             .iter()
             .enumerate()
             .filter_map(|(number, source)| match source.kind {
-                Kind::Header(_) | Kind::ForwardAuth(_) => Some(number),
+                Kind::Header(_) | Kind::ForwardAuth(_) | Kind::Oidc(_) => Some(number),
                 Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_) => None,
             });
         let mut fields: Vec<HeaderName> = Vec::new();
@@ -143,9 +147,12 @@ impl Authenticator {
         });
         let shown = sources.iter().filter_map(|source| match &source.kind {
             Kind::ForwardAuth(service) => Some(&service.headers_to),
-            Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_) | Kind::Header(_) => {
-                None
-            }
+            Kind::Jwt(_)
+            | Kind::ApiKey(_)
+            | Kind::Basic(_)
+            | Kind::Mtls(_)
+            | Kind::Header(_)
+            | Kind::Oidc(_) => None,
         });
         let own = sources.iter().flat_map(|source| source.fields());
         for name in looked_at
@@ -164,6 +171,7 @@ impl Authenticator {
                 .iter()
                 .position(|source| source.reads_certificates()),
             beside: beside.collect(),
+            browsers: sources.iter().any(|source| source.oidc().is_some()),
             remote: remote.collect(),
             sources,
             places,
@@ -240,7 +248,8 @@ impl Authenticator {
                         | Kind::Basic(_)
                         | Kind::Mtls(_)
                         | Kind::Header(_)
-                        | Kind::ForwardAuth(_),
+                        | Kind::ForwardAuth(_)
+                        | Kind::Oidc(_),
                     )
                     | None => &self.challenges,
                 }
@@ -318,7 +327,7 @@ impl Authenticator {
         }
         recall(head, &mut findings);
         for number in &self.beside {
-            if let Some(found) = self.beside(*number, head, &mut findings).await {
+            if let Some(found) = self.beside(*number, head, &mut findings, now).await {
                 findings.push(found);
                 recall(head, &mut findings);
             }
@@ -335,6 +344,7 @@ impl Authenticator {
         number: usize,
         head: &Head<'_>,
         findings: &mut Findings,
+        now: Timestamp,
     ) -> Option<Judged> {
         let source = self.sources.get(number)?;
         let outcome = match &source.kind {
@@ -363,7 +373,11 @@ impl Authenticator {
                 if takes && !claimed {
                     findings.retain(|found| !(found.from_authorization && found.source == NOBODY));
                 }
-                let shown = service.shown(head.headers, claimed.then_some(&AUTHORIZATION));
+                let mut shown = service.shown(head.headers, claimed.then_some(&AUTHORIZATION));
+                for (_, oidc) in self.browser_sources() {
+                    // A session of ours is nobody else's to see.
+                    oidc.cookies.strip(&mut shown);
+                }
                 if shown.is_empty() {
                     return None;
                 }
@@ -386,9 +400,87 @@ impl Authenticator {
                     Answer::Failed => Outcome::Failed,
                 }
             }
+            Kind::Oidc(oidc) => self.session(number, source, oidc, head, now).await?,
             Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_) => return None,
         };
         Some(Judged::by(number, outcome))
+    }
+
+    /// The session of a browser.
+    async fn session(
+        &self,
+        number: usize,
+        source: &Source,
+        oidc: &Arc<Oidc>,
+        head: &Head<'_>,
+        now: Timestamp,
+    ) -> Option<Outcome> {
+        let sealed = match oidc.sealed(head.headers)? {
+            Ok(sealed) => sealed,
+            Err(error) => return Some(Outcome::Invalid(error)),
+        };
+        let epoch = oidc.provider.epoch();
+        let key = cache::key(self.number, epoch, SESSIONS - number, sealed.as_bytes());
+        if let Some(known) = cache::find(key, now.as_second()) {
+            return Some(Outcome::Valid(known.principal));
+        }
+        let (session, until) = match oidc.open(&sealed, now) {
+            Opened::Not(error) => return Some(Outcome::Invalid(error)),
+            Opened::Good(session) => {
+                let until = session.settled_until();
+                (session, until)
+            }
+            Opened::Due(mut session) => {
+                // An old cookie may lead to a session that is to be renewed once more, and so on.
+                let mut more = RENEWALS_MAX;
+                while session.is_due(now.as_second()) {
+                    if more == 0 {
+                        return Some(Outcome::Invalid(OVER));
+                    }
+                    more -= 1;
+                    let renewed = match head.ask {
+                        Some(ask) => ask.renew(oidc, session.clone()).await,
+                        None => Renewed::Failed,
+                    };
+                    match renewed {
+                        Renewed::Session(newer) => session = Arc::unwrap_or_clone(newer),
+                        Renewed::Refused => return Some(Outcome::Invalid(OVER)),
+                        Renewed::Failed if session.is_fresh(now.as_second()) => break,
+                        Renewed::Failed => return Some(Outcome::Failed),
+                    }
+                }
+                // Not remembered: every request that brings the old cookie must take the new one home.
+                (session, i64::MIN)
+            }
+        };
+        Some(match session.principal(oidc, &source.name) {
+            Ok(principal) => {
+                let principal = Arc::new(principal);
+                let entry = cache::Entry {
+                    from: i64::MIN,
+                    until,
+                    source: number,
+                    principal: Arc::clone(&principal),
+                };
+                if until > now.as_second() {
+                    cache::remember(key, entry, sealed.len());
+                }
+                Outcome::Valid(principal)
+            }
+            Err(error) => Outcome::Invalid(error),
+        })
+    }
+
+    /// The sources that sign in browsers, with their names, in order.
+    pub fn browser_sources(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Oidc>)> {
+        let sources = self.sources.iter();
+        sources.filter_map(|source| Some((&source.name, source.oidc()?)))
+    }
+
+    /// Whether browsers can sign in here.
+    #[must_use]
+    pub const fn signs_in_browsers(&self) -> bool {
+        self.browsers
     }
 
     /// A client certificate, judged by the first source that reads any.
@@ -449,7 +541,8 @@ impl Authenticator {
                 | Kind::Basic(_)
                 | Kind::Mtls(_)
                 | Kind::Header(_)
-                | Kind::ForwardAuth(_) => None,
+                | Kind::ForwardAuth(_)
+                | Kind::Oidc(_) => None,
             }
         });
         let before = |number: &&usize| key_source.is_none_or(|(first, _)| **number < first);
@@ -524,7 +617,8 @@ impl Authenticator {
                 | Kind::Basic(_)
                 | Kind::Mtls(_)
                 | Kind::Header(_)
-                | Kind::ForwardAuth(_) => None,
+                | Kind::ForwardAuth(_)
+                | Kind::Oidc(_) => None,
             }
         });
         let mut refusal = AuthError::WrongAlgorithm;
@@ -585,7 +679,8 @@ impl Authenticator {
                     | Kind::ApiKey(_)
                     | Kind::Mtls(_)
                     | Kind::Header(_)
-                    | Kind::ForwardAuth(_) => None,
+                    | Kind::ForwardAuth(_)
+                    | Kind::Oidc(_) => None,
                 })?;
         // Before anything is looked up: what is remembered could be guessed as well.
         if let Some(wait) = head.held() {
@@ -748,6 +843,10 @@ fn same_subject(first: &Arc<Principal>, second: &Arc<Principal>) -> bool {
 const CREDENTIALS_MAX: usize = 4;
 /// What a remembered certificate weighs: about as much as its facts.
 const CERTIFICATE_BYTES: usize = 1024;
+/// How many renewals lie at most between the cookie of a browser and its newest session.
+const RENEWALS_MAX: usize = 64;
+/// The place of the sessions of source 0 in the cache; those of the others stand before it, and no place in a request does.
+const SESSIONS: usize = usize::MAX - 1;
 /// Sorts behind every source.
 const NOBODY: usize = usize::MAX;
 

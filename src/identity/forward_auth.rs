@@ -13,6 +13,9 @@ use serde_json::{Map, Value};
 
 use super::error::AuthError;
 use super::header::{list, only};
+use super::oidc::Oidc;
+use super::oidc::renewal::Renewing;
+use super::oidc::session::Session;
 use crate::value::principal::Principal;
 
 /// A `forward_auth` source.
@@ -42,10 +45,13 @@ pub enum Answer {
 /// An answer on its way.
 pub type Asking<'a> = Pin<Box<dyn Future<Output = Answer> + 'a>>;
 
-/// Who carries the question.
+/// Who carries questions to other services.
 pub trait Ask: Debug {
     /// Asks the service of the source `name`, showing it `shown` beside what was asked for.
     fn ask<'a>(&'a self, name: &'a str, shown: HeaderMap) -> Asking<'a>;
+
+    /// Renews a session of a sign-in in the browser.
+    fn renew<'a>(&'a self, oidc: &'a Arc<Oidc>, session: Session) -> Renewing<'a>;
 }
 
 impl ForwardAuth {

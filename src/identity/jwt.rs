@@ -211,6 +211,16 @@ impl<'t> Reading<'t> {
         })
     }
 
+    /// The name of its algorithm, unverified.
+    pub(super) fn algorithm(&self) -> &str {
+        &self.header.alg
+    }
+
+    /// What it says, unverified.
+    pub(super) fn into_claims(self) -> Map<String, Value> {
+        self.payload
+    }
+
     fn issuer(&self) -> Option<&str> {
         self.payload.get("iss")?.as_str()
     }

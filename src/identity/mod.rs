@@ -16,7 +16,7 @@
 //! - **Guessing.** Failed sign-ins are counted by client network, and a network with too many waits ([`failures`]).
 //!
 //! Start at [`Authenticator`]; each kind of source is a module: [`jwt`], [`api_key`], [`basic`], [`mtls`], [`mod@header`],
-//! [`forward_auth`]. A further kind is a variant
+//! [`forward_auth`], [`oidc`]. A further kind is a variant
 //! of [`source::Kind`] and the arms that the compiler then asks for.
 
 use std::net::IpAddr;
@@ -44,6 +44,7 @@ mod json;
 pub mod jwt;
 pub mod keys;
 pub mod mtls;
+pub mod oidc;
 mod places;
 pub mod remote;
 pub mod revocation;

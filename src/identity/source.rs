@@ -11,6 +11,7 @@ use super::forward_auth::ForwardAuth;
 use super::header::Asserted;
 use super::jwt::Jwt;
 use super::mtls::Mtls;
+use super::oidc::Oidc;
 use super::remote::RemoteKeys;
 
 /// An identity source.
@@ -43,6 +44,8 @@ pub enum Kind {
     Header(Asserted),
     /// Another service is asked.
     ForwardAuth(ForwardAuth),
+    /// Sign-in in the browser.
+    Oidc(Arc<Oidc>),
 }
 
 /// Where a credential may stand.
@@ -77,13 +80,19 @@ impl Source {
                 (Kind::Header(first), Kind::Header(second)) => {
                     first.user == second.user && first.from == second.from
                 }
+                (Kind::Oidc(first), Kind::Oidc(second)) => {
+                    first.issuer == second.issuer
+                        && first.client_id == second.client_id
+                        && first.cookies == second.cookies
+                }
                 (
                     Kind::Jwt(_)
                     | Kind::ApiKey(_)
                     | Kind::Basic(_)
                     | Kind::Mtls(_)
                     | Kind::Header(_)
-                    | Kind::ForwardAuth(_),
+                    | Kind::ForwardAuth(_)
+                    | Kind::Oidc(_),
                     _,
                 ) => false,
             }
@@ -93,8 +102,8 @@ impl Source {
     #[must_use]
     pub const fn forwards(&self) -> bool {
         match self.kind {
-            // A certificate goes nowhere by itself.
-            Kind::Jwt(_) | Kind::Mtls(_) => true,
+            // A certificate goes nowhere by itself, and a session never does.
+            Kind::Jwt(_) | Kind::Mtls(_) | Kind::Oidc(_) => true,
             Kind::ApiKey(_) | Kind::Basic(_) | Kind::Header(_) | Kind::ForwardAuth(_) => false,
         }
     }
@@ -114,7 +123,9 @@ impl Source {
                 fields.retain(|name| name != http::header::COOKIE);
                 fields
             }
-            Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_) => Vec::new(),
+            Kind::Jwt(_) | Kind::ApiKey(_) | Kind::Basic(_) | Kind::Mtls(_) | Kind::Oidc(_) => {
+                Vec::new()
+            }
         };
         fields.into_iter()
     }
@@ -124,7 +135,9 @@ impl Source {
     pub const fn remote_keys(&self) -> Option<&Arc<RemoteKeys>> {
         match &self.kind {
             Kind::Jwt(jwt) => jwt.remote(),
-            Kind::ApiKey(_)
+            // They are the business of its provider: a session needs no keys once it is sealed.
+            Kind::Oidc(_)
+            | Kind::ApiKey(_)
             | Kind::Basic(_)
             | Kind::Mtls(_)
             | Kind::Header(_)
@@ -141,7 +154,22 @@ impl Source {
             | Kind::ApiKey(_)
             | Kind::Basic(_)
             | Kind::Header(_)
-            | Kind::ForwardAuth(_) => false,
+            | Kind::ForwardAuth(_)
+            | Kind::Oidc(_) => false,
+        }
+    }
+
+    /// The sign-in in the browser, where it is one.
+    #[must_use]
+    pub const fn oidc(&self) -> Option<&Arc<Oidc>> {
+        match &self.kind {
+            Kind::Oidc(oidc) => Some(oidc),
+            Kind::Jwt(_)
+            | Kind::ApiKey(_)
+            | Kind::Basic(_)
+            | Kind::Mtls(_)
+            | Kind::Header(_)
+            | Kind::ForwardAuth(_) => None,
         }
     }
 }

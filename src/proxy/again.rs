@@ -6,6 +6,7 @@
 //! host and target, the fields that rules read, and the credential, which is verified anew. What the application has said or got
 //! meanwhile plays no part, and no limit counts it twice.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -311,6 +312,9 @@ async fn judge_by(
         scheme: asked.scheme,
         host,
         shown_host: host,
+        // Nobody is sent anywhere to sign in: an answer that has begun cannot say so.
+        authority: None,
+        cookies: RefCell::default(),
         target: &target,
         headers: &asked.headers,
         websocket: asked.websocket,

@@ -1,6 +1,6 @@
 //! Facts → decision → permit or denial. The only place that asks policy.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -46,6 +46,10 @@ pub struct Case<'r> {
     pub host: &'r str,
     /// The host that redirects name: a trusted peer's word, else the host as judged.
     pub shown_host: &'r str,
+    /// Host and port as the browser wrote them, or a trusted peer says.
+    pub authority: Option<&'r str>,
+    /// `Set-Cookie` fields that a renewed session needs.
+    pub cookies: RefCell<Vec<HeaderValue>>,
     /// The target.
     pub target: &'r Target<'r>,
     /// The head's fields as received.

@@ -36,6 +36,8 @@ pub struct Exchange {
     pub held: SmallVec<[Held; 1]>,
     /// What clients are told of the tightest limit in which it counts.
     pub allowance: Option<Allowance>,
+    /// `Set-Cookie` fields of our own: sessions, and logins in progress.
+    pub cookies: Vec<HeaderValue>,
     /// What edits of the answer say with words of the request.
     pub filled: Vec<Option<HeaderValue>>,
     /// Fields by which it can be judged again, beside those of `seen`. Credentials are among them: they never leave this place.
@@ -77,6 +79,7 @@ impl Exchange {
             lease: lease.clone(),
             held: SmallVec::new(),
             allowance: None,
+            cookies: Vec::new(),
             filled: Vec::new(),
             kept: SmallVec::new(),
             connection: Rc::clone(connection),

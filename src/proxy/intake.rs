@@ -163,6 +163,12 @@ fn target_of<'u>(uri: &'u Uri, method: &Method) -> Result<&'u str, Failure> {
     Ok(raw)
 }
 
+/// Host and port as sent, of a head that [`read`] has passed.
+pub fn authority(parts: &Parts) -> Option<&str> {
+    let absolute = parts.uri.authority().map(Authority::as_str);
+    absolute.or_else(|| parts.headers.get(HOST)?.to_str().ok())
+}
+
 /// Exactly one host, wherever it stands (RFC 9112 §3.2).
 fn host_of<'r>(
     parts: &'r Parts,

@@ -8,6 +8,7 @@
 //! - `own`: the answers that we write; [`upward`]: a request head as the upstream gets it.
 //! - `watch`: shadow rules and the candidate policy, after the verdict.
 //! - `question`: who asks, as another service knows (`forward_auth`).
+//! - `sign_in`: the callback and the logout of sign-ins in the browser, and the redirect in a 401's place.
 //! - [`headers`]: what is removed and what is set on the way up and down.
 //! - `rewrite`: targets as an upstream wants them, and `Location` back.
 //! - [`exchange`]: the access record of one request, closed at the end of its body.
@@ -34,6 +35,7 @@ mod question;
 pub mod request_id;
 mod rewrite;
 pub mod service;
+mod sign_in;
 pub mod upward;
 mod watch;
 

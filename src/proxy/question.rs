@@ -4,6 +4,7 @@
 //! answer reaches the client or the upstream but what the operator listed.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Request, StatusCode};
@@ -12,11 +13,18 @@ use http_body_util::Empty;
 use super::enforce::Case;
 use super::upward::address_value;
 use crate::identity::forward_auth::{Answer, Ask, Asking};
+use crate::identity::oidc::Oidc;
+use crate::identity::oidc::renewal::Renewing;
+use crate::identity::oidc::session::Session;
 use crate::upstream::ask::ask;
 
 impl Ask for Case<'_> {
     fn ask<'a>(&'a self, name: &'a str, shown: HeaderMap) -> Asking<'a> {
         Box::pin(self.question(name, shown))
+    }
+
+    fn renew<'a>(&'a self, oidc: &'a Arc<Oidc>, session: Session) -> Renewing<'a> {
+        Box::pin(self.renewal(oidc, session))
     }
 }
 
@@ -75,10 +83,10 @@ fn judge(status: StatusCode, fields: HeaderMap) -> Answer {
 }
 
 /// A place among the questions of this worker, given back when dropped.
-struct Place;
+pub(super) struct Place;
 
 impl Place {
-    fn take() -> Option<Self> {
+    pub(super) fn take() -> Option<Self> {
         UNDER_WAY.with(|count| {
             (count.get() < UNDER_WAY_MAX).then(|| {
                 count.set(count.get() + 1);

@@ -44,6 +44,7 @@ use super::limit::{Reached, record_closed};
 use super::own::{Asking, Early, asker, fail, fill, fill_edits, fixed, redirect};
 use super::request_id::{self, Ids};
 use super::rewrite;
+use super::sign_in;
 use super::upward::{Forwarding, edit, edit_response, edits_of, identity_headers};
 use crate::client::address::Derived;
 use crate::observe::access_log::WorkerLog;
@@ -251,6 +252,7 @@ impl Gate {
         } = derived.ok().ok_or(Failure::Malformed("forwarding"))?;
         // A trusted peer's word for the host, which it may have from anybody, names links: the site and its rules go by the host
         // that the upstream will see.
+        let shown = told.or_else(|| intake::authority(parts));
         let told = told.map(intake::judged).transpose()?;
         let scheme = scheme.unwrap_or_else(|| connection.scheme());
         let record = &mut exchange.record;
@@ -275,6 +277,8 @@ impl Gate {
             scheme,
             host: &host,
             shown_host: told.as_deref().unwrap_or(&host),
+            authority: shown,
+            cookies: RefCell::default(),
             target: &target,
             headers: &parts.headers,
             websocket,
@@ -293,6 +297,12 @@ impl Gate {
                 exchange.filled = fill_edits(edits, &case, route);
             }
         }
+
+        if let Some(site) = site.filter(|site| sign_in::owns(site, target.path())) {
+            let answer = Box::pin(sign_in::reserved(&case, site, parts, exchange)).await;
+            return answer.map(Step::Answer);
+        }
+        let record = &mut exchange.record;
 
         // Only a preflight that we answer is judged by the method it announces: anything else goes up as what it is.
         let preflight = site
@@ -350,6 +360,7 @@ impl Gate {
             return Ok(Step::Answer(held::answer(wait, &asker)));
         }
         let decision = judged.decision;
+        exchange.cookies.append(&mut case.cookies.borrow_mut());
         if decision.verdict == Verdict::Allow {
             if kept == Kept::Open {
                 let record = &mut exchange.record;
@@ -385,6 +396,9 @@ impl Gate {
             record.answered_by = AnsweredBy::Policy;
             if told.closes() {
                 return Ok(Step::Close);
+            }
+            if let Some(answer) = sign_in::instead(&case, site, &told, parts, exchange) {
+                return answer.map(Step::Answer);
             }
             let asker = asker(snapshot, site, route, parts, &exchange.record);
             return Ok(Step::Answer(respond::answer(&told.notice(), &asker)));

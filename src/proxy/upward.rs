@@ -1,6 +1,6 @@
 //! A request head as the upstream gets it: origin form, forwarding fields, identity fields; and the edits of every answer.
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use http::request::Parts;
 use http::{Uri, Version};
 use serde_json::Value;
@@ -42,6 +42,13 @@ pub(super) fn edit_response(headers: &mut HeaderMap, exchange: &Exchange) {
     let snapshot = &exchange.lease;
     if snapshot.edits_answers == EditsAnswers::Somewhere {
         edits_of(snapshot, exchange.seen.place).apply(headers, &exchange.filled);
+    }
+    if !exchange.cookies.is_empty() {
+        // Nobody may keep an answer that signs somebody in.
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        for cookie in &exchange.cookies {
+            headers.append(SET_COOKIE, cookie.clone());
+        }
     }
     if let Some(allowance) = &exchange.allowance {
         allowance.write(headers);
@@ -86,6 +93,11 @@ pub(super) fn edit(
     let ours = if ids.traceparent.is_some() { 2 } else { 1 };
     let ours = names.get(..ours).unwrap_or_default();
     headers::strip_request(headers, stripped, ours, hop);
+    if site.identity.signs_in_browsers() {
+        for (_, oidc) in site.identity.browser_sources() {
+            oidc.cookies.strip(headers);
+        }
+    }
     if !site.forward_credential {
         for name in site.identity.credential_headers() {
             headers.remove(name);

@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::provider::Providers;
 use crate::config::context::Memory;
 use crate::identity::device::{List, Posture, RemotePosture};
 use crate::identity::keys::Key;
@@ -26,6 +27,7 @@ use crate::upstream::ask::{AskError, ask};
 pub(super) struct Fetching {
     tasks: Vec<(Arc<RemoteKeys>, AbortHandle)>,
     devices: Option<AbortHandle>,
+    providers: Providers,
 }
 
 impl Fetching {
@@ -54,6 +56,7 @@ impl Fetching {
             let task = tokio::spawn(run).abort_handle();
             self.tasks.push((Arc::clone(keys), task));
         }
+        self.providers.follow(snapshot, memory);
         self.follow_devices(snapshot, memory);
     }
 
@@ -124,7 +127,7 @@ async fn fetch(source: Arc<str>, keys: Arc<RemoteKeys>, remote: Arc<Remote>) {
 
 /// Why an attempt brought no keys.
 #[derive(Debug, thiserror::Error)]
-enum FetchError {
+pub(super) enum FetchError {
     #[error("no answer")]
     Ask(#[from] AskError),
     #[error("the answer has status {0}")]
@@ -177,7 +180,7 @@ async fn devices(remote: &Remote) -> Result<Posture, FetchError> {
     Posture::read(&response.into_body(), asked).ok_or(FetchError::NotDevices)
 }
 
-async fn attempt(remote: &Remote) -> Result<(Vec<Key>, u64), FetchError> {
+pub(super) async fn attempt(remote: &Remote) -> Result<(Vec<Key>, u64), FetchError> {
     let mut request = Request::new(Empty::<Bytes>::new());
     let headers = request.headers_mut();
     let accept = "application/jwk-set+json, application/json";

@@ -13,6 +13,7 @@
 //! - [`listeners`]: sockets that outlive a reload.
 //! - [`names`]: `dns:` entries resolved outside the request path.
 //! - [`revocation`]: what is revoked while running, kept on disk.
+//! - `provider`: providers that sign in browsers.
 //! - [`supervisor`]: what systemd is told.
 //! - [`watch`]: files that changed.
 
@@ -23,6 +24,7 @@ pub mod instance;
 mod keys;
 pub mod listeners;
 pub mod names;
+mod provider;
 pub mod revocation;
 pub mod supervisor;
 pub mod watch;

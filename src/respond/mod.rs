@@ -168,6 +168,12 @@ pub fn answer(notice: &Notice<'_>, asker: &Asker<'_>) -> Response<Bytes> {
     response
 }
 
+/// Whether a client prefers a page: by its `Accept`, and by how a browser says that it asks.
+#[must_use]
+pub fn asks_for_page(headers: &HeaderMap) -> bool {
+    accept::form(headers, false) == Form::Html
+}
+
 /// The reason and the text that a client is shown, in whatever form.
 #[must_use]
 pub fn words<'n>(notice: &'n Notice<'_>) -> (&'n Reason, &'n str) {

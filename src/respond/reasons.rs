@@ -242,6 +242,27 @@ pub const TABLE: &[Row] = &[
         "We are working on this site and will be back soon",
         "the site is closed for a while; `Retry-After` tells how long",
     ),
+    row(
+        Reason::SIGN_IN_FAILED,
+        400,
+        "The sign-in did not work",
+        "The sign-in could not be completed. Open the page you wanted and try again",
+        "a browser came back from its provider without a login of its own, too late, twice, or with an answer that does not verify",
+    ),
+    row(
+        Reason::SIGN_IN_REFUSED,
+        403,
+        "Not signed in",
+        "Your sign-in was refused or cancelled",
+        "the provider answered `access_denied`",
+    ),
+    row(
+        Reason::SIGNED_OUT,
+        200,
+        "Signed out",
+        "You are signed out",
+        "the page of `logout`",
+    ),
 ];
 
 const fn row(
@@ -386,6 +407,7 @@ fn manner(status: StatusCode) -> (Tone, &'static str) {
             Tone::Refused,
             "This decision follows from law or licence, not from anything you did.",
         ),
+        200 => (Tone::Wait, "You can close this page."),
         408 | 429 => (Tone::Wait, "Wait a moment, then try again."),
         503 => (Tone::Wait, "Please try again in a few minutes."),
         500.. => (

@@ -8,12 +8,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::client::address::Trust;
 use crate::client::geo::Databases;
 use crate::identity::Authenticator;
 use crate::identity::device::Devices;
+use crate::identity::oidc::provider::Provider;
 use crate::identity::remote::RemoteKeys;
 use crate::identity::revocation::Revocation;
 use crate::identity::signed::Signer;
@@ -79,6 +81,8 @@ pub struct Snapshot {
     pub revocation: Revocation,
     /// Services that identity sources ask.
     pub forward_auths: Vec<AuthService>,
+    /// Providers that sign in browsers, one entry per identity source.
+    pub providers: Vec<SignIn>,
     /// The upstreams.
     pub upstreams: Vec<Arc<Upstream>>,
     /// The access logs.
@@ -151,6 +155,21 @@ pub struct AuthService {
     pub remote: Arc<Remote>,
     /// How long it may take.
     pub timeout: Duration,
+}
+
+/// A provider that signs in browsers.
+#[derive(Debug, Clone)]
+pub struct SignIn {
+    /// The name of the `[identity.NAME]`.
+    pub source: Arc<str>,
+    /// Letter by letter as it names itself.
+    pub issuer: Arc<str>,
+    /// What is known of it; outlives reloads.
+    pub provider: Arc<Provider>,
+    /// Where codes are exchanged, once that is known; outlives reloads.
+    pub token: Arc<ArcSwapOption<Remote>>,
+    /// Where its metadata is.
+    pub metadata: Arc<Remote>,
 }
 
 /// Whether any answer of any site is edited.

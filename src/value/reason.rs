@@ -69,6 +69,12 @@ impl Reason {
     /// `shutting_down`: this instance is about to stop.
     pub const SHUTTING_DOWN: Self = Self::fixed("shutting_down");
 
+    /// `sign_in_failed`: a sign-in with a provider came to nothing.
+    pub const SIGN_IN_FAILED: Self = Self::fixed("sign_in_failed");
+    /// `sign_in_refused`: the provider, or the person, said no.
+    pub const SIGN_IN_REFUSED: Self = Self::fixed("sign_in_refused");
+    /// `signed_out`: the session has ended.
+    pub const SIGNED_OUT: Self = Self::fixed("signed_out");
     /// `maintenance`: the site is closed for a while.
     pub const MAINTENANCE: Self = Self::fixed("maintenance");
 
@@ -106,6 +112,9 @@ impl Reason {
         Self::OVERLOADED,
         Self::SHUTTING_DOWN,
         Self::MAINTENANCE,
+        Self::SIGN_IN_FAILED,
+        Self::SIGN_IN_REFUSED,
+        Self::SIGNED_OUT,
     ];
 
     /// A reason known at compile time.

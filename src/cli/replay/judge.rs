@@ -54,6 +54,14 @@ enum Old<'l> {
     RefusedBySomebody(u16),
 }
 
+/// The status as it was judged: a browser that is sent to sign in gets 302 in a 401's place.
+fn judged(decision: &str, status: u64) -> u64 {
+    match (decision, status) {
+        ("challenge", 302) => 401,
+        _ => status,
+    }
+}
+
 impl<'l> Judge<'l> {
     pub(super) fn new(
         loaded: &Loaded,
@@ -125,8 +133,8 @@ impl<'l> Judge<'l> {
             None => return tally.not_replayable(NEVER_JUDGED, number),
             Some("limit") => return tally.not_replayable(LIMITED, number),
             Some("allow") => Old::Passed(line.rule.as_deref().map(Cow::Borrowed)),
-            Some(_) => Old::Refused {
-                status: line.status.unwrap_or(0),
+            Some(decided) => Old::Refused {
+                status: judged(decided, line.status.unwrap_or(0)),
                 reason: line.reason.as_deref().unwrap_or_default(),
                 rule: line.rule.as_deref(),
             },
@@ -146,7 +154,7 @@ impl<'l> Judge<'l> {
                 Old::Passed(decided.rule.as_deref().map(Cow::Borrowed))
             }
             (Some(decided), status) => Old::Refused {
-                status: u64::from(status),
+                status: judged(&decided.decision, u64::from(status)),
                 reason: &decided.reason,
                 rule: decided.rule.as_deref(),
             },

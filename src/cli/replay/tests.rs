@@ -231,6 +231,12 @@ fn every_line_of_ours_has_its_answer() {
             "a bad credential",
         ),
         (
+            "/staff",
+            json!({ "policy.decision": "challenge", "http.response.status_code": 302, "policy.reason": "not_authenticated" }),
+            "unchanged".to_owned(),
+            "a browser that was sent to sign in",
+        ),
+        (
             "/cookie",
             json!({}),
             reads("cookie session"),

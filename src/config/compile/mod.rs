@@ -19,7 +19,7 @@ mod maintenance;
 #[cfg(test)]
 mod policy_tests;
 mod redis;
-mod remote;
+pub(crate) mod remote;
 pub(crate) mod revocation;
 mod rewrite;
 pub mod rules;
@@ -103,6 +103,7 @@ pub(crate) fn snapshot(root: &Table, generation: u64, cx: &mut Context) -> Optio
         devices,
         revocation,
         forward_auths: std::mem::take(&mut cx.forward_auths),
+        providers: std::mem::take(&mut cx.providers),
         upstreams,
         access_logs,
         denial,

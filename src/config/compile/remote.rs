@@ -73,6 +73,28 @@ pub(super) fn compile(
     Some((Arc::new(remote), print))
 }
 
+/// Another resource of a service whose settings are known, by a URL that it told us. None where that is no URL; clear text only
+/// where the service itself is asked in clear text.
+pub(crate) fn beside(known: &Remote, url: &str) -> Option<Remote> {
+    let (origin, target) = split(url);
+    if !(origin.starts_with("https://") || origin.starts_with("http://")) {
+        return None;
+    }
+    let server = upstream::server(origin, None, Span::default(), &Context::default()).ok()?;
+    if server.tls.is_none() && (known.tls.is_some() || !here(&server.address)) {
+        return None;
+    }
+    let tls = known.tls.clone().filter(|_| server.tls.is_some());
+    if server.tls.is_some() && tls.is_none() {
+        return None;
+    }
+    Some(Remote {
+        server,
+        target: target?,
+        tls,
+    })
+}
+
 fn bad(written: &str, span: Span, why: &str, help: &str, cx: &mut Context) {
     // A URL may carry a password: it is shown only where it surely has none.
     let shown = cx.written(span, written);

@@ -96,7 +96,7 @@ fn site(
     sources: &crate::identity::Sources,
     cx: &mut Context,
 ) -> Site {
-    let identity = identity::authenticator(table, sources, cx);
+    let identity = identity::authenticator(around.root, table, sources, cx);
     // Compiled once here for its mistakes; routes put their own behind it.
     edits(
         table,

@@ -9,8 +9,11 @@ pub(super) static IDENTITY: Section = Section {
     about: "A source of identity: exactly one of these.",
     groups: &[&[
         Key::optional("jwt", Kind::Table(&JWT), "signed tokens (RFC 7519)"),
-        Key::optional("oidc", Kind::Table(&OIDC), "sign-in in the browser")
-            .not_yet("OpenID Connect"),
+        Key::optional(
+            "oidc",
+            Kind::Table(&OIDC),
+            "sign-in in the browser (OpenID Connect)",
+        ),
         Key::optional(
             "api_key",
             Kind::Table(&API_KEY),
@@ -102,24 +105,60 @@ static OIDC: Section = Section {
     title: "oidc",
     about: "Sign-in in the browser: authorization code with PKCE.",
     groups: &[&[
-        Key::required("issuer", Kind::Text, "the provider"),
+        Key::required(
+            "issuer",
+            Kind::Text,
+            "the provider, letter by letter as its metadata has it",
+        ),
         Key::required("client_id", Kind::Text, "our name there"),
-        Key::required("client_secret", Kind::Text, "our secret there"),
-        Key::optional("scopes", TEXTS, "what is asked for"),
-        Key::optional("roles", Kind::Text, "the claim that holds the roles"),
-        Key::optional("cookie", Kind::Text, "the name of the session cookie"),
-        Key::optional("logout", Kind::Text, "the path that signs out"),
+        Key::required(
+            "client_secret",
+            Kind::Text,
+            "our secret there (`${file:…}` keeps it out of this file)",
+        ),
+        Key::default(
+            "scopes",
+            TEXTS,
+            "[\"openid\", \"profile\", \"email\"]",
+            "what is asked for; `openid` always is, and `offline_access` makes many providers renew sessions",
+        ),
+        Key::optional(
+            "roles",
+            Kind::Text,
+            "the claim of the ID token that holds the roles, such as `realm_access.roles`",
+        ),
+        Key::default(
+            "cookie",
+            Kind::Text,
+            "\"portcullis\"",
+            "the name of the session cookie; over https `__Host-` stands before it",
+        ),
+        Key::optional(
+            "logout",
+            Kind::Text,
+            "the path that signs out, never judged",
+        ),
         Key::default(
             "callback",
             Kind::Text,
             "\"/.portcullis/callback\"",
-            "where the provider sends the browser back",
+            "the path where the provider sends the browser back, never judged",
         ),
-        Key::default("session", DURATION, "\"8h\"", "how long a session lasts"),
+        Key::default(
+            "session",
+            DURATION,
+            "\"8h\"",
+            "how long a session lasts at most, renewed or not",
+        ),
         Key::optional(
             "session_key",
             Kind::File,
-            "a key file that several instances share",
+            "a file of keys that seal sessions, one a line: the first seals, all open; several instances share it",
+        ),
+        Key::optional(
+            "ca",
+            Kind::OneOrMany(&Kind::File),
+            "the authorities that may vouch for an `https` issuer, instead of the system's",
         ),
     ]],
 };

@@ -220,6 +220,12 @@ impl Exchange<'_> {
         self.line.shared.seen()[self.number - 1].complete
     }
 
+    /// The decoded body, once it has been read.
+    pub(crate) fn body(&self) -> String {
+        let seen = self.line.shared.seen();
+        String::from_utf8_lossy(&seen[self.number - 1].body).into_owned()
+    }
+
     /// Waits until the other side closes the connection.
     pub(crate) fn wait_for_close(&mut self) {
         while self.line.fill() {}

@@ -23,6 +23,7 @@ mod basic;
 mod forward_auth;
 mod jwt;
 mod mtls;
+mod oidc;
 
 #[cfg(test)]
 mod tests;
@@ -59,7 +60,12 @@ fn asks_for_certificates(root: &Table) -> bool {
 }
 
 /// Compiles a site's `identity` list.
-pub fn authenticator(site: &Table, sources: &Sources, cx: &mut Context) -> Authenticator {
+pub fn authenticator(
+    root: &Table,
+    site: &Table,
+    sources: &Sources,
+    cx: &mut Context,
+) -> Authenticator {
     let mut chosen: Vec<(Arc<Source>, Span)> = Vec::new();
     let mut seen: BTreeSet<&str> = BTreeSet::new();
     for node in site.many("identity") {
@@ -103,7 +109,9 @@ pub fn authenticator(site: &Table, sources: &Sources, cx: &mut Context) -> Authe
             }
         }
     }
-    Authenticator::new(chosen.into_iter().map(|(source, _)| source).collect())
+    let compiled = Authenticator::new(chosen.into_iter().map(|(source, _)| source).collect());
+    oidc::remarks(root, site, &compiled, cx);
+    compiled
 }
 
 fn source(
@@ -147,15 +155,9 @@ fn source(
         "mtls" => mtls::compile(settings, name, roles, cx),
         "header" => asserted::compile(root, settings, name, cx),
         "forward_auth" => forward_auth::compile(settings, name, cx),
-        later => {
-            let message = format!("identity source `{later}` is not built yet");
-            once(
-                Diagnostic::error("not-yet", kind.key_span, message),
-                entry.node.span,
-                cx,
-            );
-            None
-        }
+        "oidc" => oidc::compile(settings, entry.key_span, name, cx),
+        // The key tables know no other.
+        _ => None,
     }
 }
 
@@ -273,7 +275,7 @@ fn once(found: Diagnostic, within: Span, cx: &mut Context) {
     }
 }
 
-/// The sources of GRAMMAR; those that are not built yet are named too, so that they are never unknown.
+/// The sources of GRAMMAR.
 const KINDS: [&str; 7] = [
     "jwt",
     "api_key",

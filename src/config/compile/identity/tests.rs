@@ -477,7 +477,7 @@ fn a_site_names_sources_that_exist() {
         let (root, sources, mut cx, _folder) = compiled(&config, &[("keys.toml", &keys)]);
         cx.report.diagnostics.clear();
         let site = root.tables("site").next().unwrap();
-        let site = authenticator(site, &sources, &mut cx);
+        let site = authenticator(&root, site, &sources, &mut cx);
         let found = findings(&cx).join("\n");
         assert!(
             found.starts_with(want) && found.is_empty() == want.is_empty(),
@@ -501,7 +501,12 @@ fn compiled_sources_let_their_people_in() {
     let config = "[identity.keys]\napi_key = { file = \"keys.toml\", header = \"X-Key\" }\n[identity.users]\nbasic = { file = \"users\", realm = 'the \"office\"' }\n[[site]]\nidentity = [\"keys\", \"users\"]\n";
     let (root, sources, mut cx, _folder) =
         compiled(config, &[("keys.toml", &keys), ("users", "# none yet")]);
-    let site = authenticator(root.tables("site").next().unwrap(), &sources, &mut cx);
+    let site = authenticator(
+        &root,
+        root.tables("site").next().unwrap(),
+        &sources,
+        &mut cx,
+    );
     let mut headers = http::HeaderMap::new();
     headers.insert("x-key", http::HeaderValue::from_str(&key).unwrap());
     let head = Head {
