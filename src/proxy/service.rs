@@ -374,6 +374,9 @@ impl Gate {
                     content_type,
                     body,
                 } => {
+                    if connection.misled(*status, &parts.headers) {
+                        return Err(Failure::MethodNotAllowed);
+                    }
                     exchange.record.answered_by = AnsweredBy::Policy;
                     return Ok(Step::Answer(fixed(
                         *status,
@@ -534,6 +537,11 @@ impl Gate {
         let (mut head, body) = response.into_parts();
         if let Some(part) = &mut exchange.record.upstream {
             part.status = Some(head.status.as_u16());
+        }
+        if connection.misled(head.status, &head.headers) {
+            let failure = Failure::UpstreamMalformed;
+            let response = asking.fail(failure, &lease, Some((site, route)), &mut exchange);
+            return Ok(self.finish(exchange, response));
         }
         exchange.record.status = head.status.as_u16();
         exchange.record.answered_by = AnsweredBy::Upstream;

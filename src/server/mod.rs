@@ -23,4 +23,5 @@ pub mod proxy_protocol;
 pub mod refused;
 pub mod socket;
 pub mod tunnel;
+mod websocket;
 pub mod worker;

@@ -6,15 +6,28 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::io::{AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 
-use super::io::ClientIo;
+use super::io::{ClientIo, Meter};
 use crate::proxy::connection::Tunnel;
 use crate::upstream::forward::Upgrading;
 use crate::upstream::{Clock, Phase};
 
-/// Runs a tunnel to its end; the record closes with it.
+/// Makes a connection a tunnel and runs it to its end. `early` is what the client has sent already.
 pub(crate) async fn run(mut client: ClientIo, early: Bytes, tunnel: Tunnel, clock: &Rc<Clock>) {
+    client.tunnel(tunnel.patience);
+    let meter = client.meter();
+    carry(client, &meter, early, tunnel, clock).await;
+}
+
+/// Runs a tunnel to its end; the record closes with it. The client's side counts its bytes in `meter`, and moves the clock.
+pub(crate) async fn carry(
+    mut client: impl AsyncRead + AsyncWrite + Unpin,
+    meter: &Meter,
+    early: Bytes,
+    tunnel: Tunnel,
+    clock: &Rc<Clock>,
+) {
     let Tunnel {
         upstream,
         patience,
@@ -23,8 +36,6 @@ pub(crate) async fn run(mut client: ClientIo, early: Bytes, tunnel: Tunnel, cloc
     let Upgrading { upgraded, seat } = upstream;
     let Ok(upgraded) = upgraded.await else { return };
     let mut server = upgraded.io;
-    client.tunnel(patience);
-    let meter = client.meter();
     clock.enter(Phase::Tunnel, patience);
     let copying = async {
         // What either side sent before the other's end was ready.
