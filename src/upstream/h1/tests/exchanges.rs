@@ -46,7 +46,7 @@ async fn forward(
     trace: &mut Trace,
 ) -> Result<http::Response<LeanBody>, Failure> {
     let clock = Rc::new(Clock::new(Duration::from_secs(20)));
-    lean(request, pool, &TERMS, &clock, trace).await
+    lean(request, None, pool, &TERMS, &clock, trace).await
 }
 
 /// Forwards and reads the whole answer.
@@ -485,7 +485,7 @@ fn lateness_is_told_by_whose_turn_it_was() {
                 stream
             });
             let mut trace = Trace::default();
-            let outcome = lean(get(), &pool, &TERMS, &clock, &mut trace).await;
+            let outcome = lean(get(), None, &pool, &TERMS, &clock, &mut trace).await;
             assert_eq!(outcome.unwrap_err(), want);
             assert!(!is_pooled(&pool), "an unanswered connection is closed");
             drop(origin.await);
