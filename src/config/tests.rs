@@ -150,6 +150,7 @@ fn is_code(literal: &str) -> bool {
 /// Codes that take keys, a clock, a network or a system that no file can bring, and where they are tested.
 const COVERED_ELSEWHERE: &[(&str, &str)] = &[
     ("bad-duration", "src/config/compile/identity/tests.rs"),
+    ("bad-media-type", "src/config/compile/compress.rs"),
     (
         "certificate-expires-soon",
         "src/config/compile/tls/tests.rs",

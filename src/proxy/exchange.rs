@@ -8,6 +8,7 @@ use http::request::Parts;
 use jiff::Timestamp;
 use smallvec::SmallVec;
 
+use super::compress::Wish;
 use super::connection::Connection;
 use super::limit::Allowance;
 use super::service::Gate;
@@ -35,6 +36,8 @@ pub struct Exchange {
     pub held: SmallVec<[Held; 1]>,
     /// What clients are told of the tightest limit in which it counts.
     pub allowance: Option<Allowance>,
+    /// Whether its answer is compressed.
+    pub coding: Wish,
     /// What edits of the answer say with words of the request.
     pub filled: Vec<Option<HeaderValue>>,
     connection: Rc<Connection>,
@@ -78,6 +81,7 @@ impl Exchange {
             lease: lease.clone(),
             held: SmallVec::new(),
             allowance: None,
+            coding: Wish::Off,
             filled: Vec::new(),
             connection: Rc::clone(connection),
             gate: Rc::clone(gate),

@@ -16,6 +16,7 @@
 //! This room does not know where requests come from (`server`) nor how a configuration was written (`config`).
 
 pub mod body;
+pub mod compress;
 pub mod connection;
 pub mod enforce;
 pub mod exchange;

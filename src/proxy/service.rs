@@ -29,6 +29,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
 use super::body::GateBody;
+use super::compress;
 use super::connection::{Connection, Tunnel};
 use super::enforce::{Caller, Case, Judged, tell};
 use super::exchange::Exchange;
@@ -260,6 +261,7 @@ impl Gate {
         };
         let site = case.site();
         let route = route_of(snapshot, place);
+        exchange.coding = compress::wish(site, parts);
         let record = &mut exchange.record;
         record.site = site.map(|site| Arc::clone(&site.name));
         record.route = route.map(|route| Arc::clone(&route.pattern));
@@ -614,10 +616,8 @@ impl Gate {
             limits.idle_timeout.max(patience.response)
         };
         connection.clock.enter(Phase::Stream, patience);
-        Ok(Response::from_parts(
-            head,
-            GateBody::upstream(body, exchange, patience),
-        ))
+        let body = GateBody::upstream(body, exchange, patience);
+        Ok(compress::answer(Response::from_parts(head, body)))
     }
 
     /// Hands out an answer of ours.
@@ -632,7 +632,8 @@ impl Gate {
                 .insert(request_id::X_REQUEST_ID, exchange.record.request_id.clone());
         }
         edit_response(&mut head.headers, &exchange);
-        Response::from_parts(head, GateBody::whole(body, Some(exchange), patience))
+        let body = GateBody::whole(body, Some(exchange), patience);
+        compress::answer(Response::from_parts(head, body))
     }
 }
 

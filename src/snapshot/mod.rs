@@ -19,6 +19,7 @@ use crate::policy::Policy;
 
 use headers::{HeaderEdits, Rewrite};
 
+pub mod compress;
 pub mod headers;
 pub mod limit;
 pub mod log;
@@ -245,6 +246,8 @@ pub struct Site {
     pub cors: Option<notice::Cors>,
     /// Header edits on answers for which no route is known; the global ones first.
     pub response_headers: HeaderEdits,
+    /// Which answers are compressed.
+    pub compress: compress::Compress,
     /// Whether it is closed.
     pub maintenance: maintenance::Maintenance,
 }

@@ -383,6 +383,9 @@ pub enum BodyBroken {
     /// hyper's says.
     #[error(transparent)]
     Library(#[from] hyper::Error),
+    /// It could not be compressed.
+    #[error("the coder failed")]
+    Coding(#[source] std::io::Error),
 }
 
 impl Body for UpstreamBody {

@@ -18,6 +18,8 @@ mod support;
 mod address;
 mod admin;
 mod asked;
+#[cfg(feature = "compression")]
+mod compression;
 mod conformance;
 mod denial;
 mod devices;

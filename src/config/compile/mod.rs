@@ -4,6 +4,7 @@ pub mod access_log;
 pub mod answer;
 pub mod candidate;
 pub mod client;
+mod compress;
 mod condition;
 pub mod denial;
 mod devices;

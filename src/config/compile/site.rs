@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderName};
 
-use super::{denial, duration, header_name, headers, identity, maintenance, rewrite, size};
+use super::{
+    compress, denial, duration, header_name, headers, identity, maintenance, rewrite, size,
+};
 use crate::config::compile::answer;
 use crate::config::nearest::nearest;
 use crate::config::node::{Node, Span, Table};
@@ -117,6 +119,7 @@ fn site(
             .bool("forward_credential")
             .unwrap_or_else(|| identity.forwards_by_default()),
         identity,
+        compress: compress::compile(table, cx),
         forwarded: table.bool("forwarded").unwrap_or(false),
         via: table.bool("via").unwrap_or(false),
         intercept: table
