@@ -54,7 +54,7 @@ use crate::policy::{First, Identity, Permit, Verdict};
 use crate::respond::{self, Notice};
 use crate::snapshot::headers::Location;
 use crate::snapshot::store::{Handle, Lease};
-use crate::snapshot::{Answer, Balance, EditsAnswers, Route, Site, Snapshot, Upstream};
+use crate::snapshot::{Answer, Balance, Codec, EditsAnswers, Route, Site, Snapshot, Upstream};
 use crate::upstream::body::{ClientBody, RequestBody};
 use crate::upstream::forward::{Patience, Terms};
 use crate::upstream::{self, Clock, Phase, Pools, Trace};
@@ -452,12 +452,20 @@ impl Gate {
             let response = asking.fail(failure, &lease, Some((site, route)), &mut exchange);
             return Ok(self.finish(exchange, response));
         }
+        let stream_idle = route
+            .stream_idle_timeout
+            .unwrap_or(limits.stream_idle_timeout);
+        let calls = calls(&passed.upstream, &parts.headers);
         let body = if incoming.is_end_stream() || length == Some(0) {
             RequestBody::Empty
         } else {
             let limits = &lease.server.limits;
             let (clock, tally) = (Rc::clone(&connection.clock), Rc::clone(&exchange.tally));
-            let between_reads = route.body_timeout.unwrap_or(limits.body_timeout);
+            let between_reads = if calls {
+                stream_idle
+            } else {
+                route.body_timeout.unwrap_or(limits.body_timeout)
+            };
             let patience = (between_reads, patience.response);
             RequestBody::Client(ClientBody::new(
                 incoming,
@@ -547,9 +555,6 @@ impl Gate {
         }
         exchange.record.status = head.status.as_u16();
         exchange.record.answered_by = AnsweredBy::Upstream;
-        let stream_idle = route
-            .stream_idle_timeout
-            .unwrap_or(lease.server.limits.stream_idle_timeout);
         let sticky = trace
             .code
             .and_then(|code| sticky_cookie(&passed.upstream, &code, passed.forwarding.scheme));
@@ -610,7 +615,7 @@ impl Gate {
         }
         edit_response(&mut head.headers, &exchange);
         let limits = &lease.server.limits;
-        let patience = if event_stream(&head.headers) {
+        let patience = if calls || event_stream(&head.headers) {
             stream_idle
         } else {
             limits.idle_timeout.max(patience.response)
@@ -767,6 +772,17 @@ async fn nothing_more(
 
 fn declared_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether this is a gRPC call, whose streams may be silent both ways for as long as an event stream.
+fn calls(upstream: &Upstream, headers: &HeaderMap) -> bool {
+    let able = match upstream.codec {
+        Codec::Http2 | Codec::Auto => true,
+        Codec::Lean | Codec::Hyper => false,
+    };
+    able && headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 fn event_stream(headers: &HeaderMap) -> bool {

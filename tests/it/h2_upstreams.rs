@@ -3,13 +3,14 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 use portcullis::admin::client::{Place, ask};
 
 use crate::support::certs::certs;
-use crate::support::{Gate, H2, Origin, Refusing, Then, eventually, open};
+use crate::support::{End, Gate, H2, Origin, Refusing, Then, eventually, open};
 
 /// A gate whose clients may speak HTTP/2 in clear text.
 fn inner(origin: &Origin) -> Gate {
@@ -72,6 +73,25 @@ fn calls_with_trailers_pass_from_end_to_end() {
     assert_eq!(line["network.protocol.version"], "2");
     assert_eq!(line["server.address"], "app.test", "the client's authority");
     assert_eq!(outer.log(2)[0]["upstream.status_code"], 200);
+}
+
+#[test]
+fn a_call_may_be_silent_for_as_long_as_an_event_stream() {
+    let origin = Origin::start();
+    let inner = inner(&origin);
+    let short = "protocol = \"h2c\"\n[server.limits]\nbody_timeout = \"1s\"";
+    let outer = outer(&[url(&inner)], short);
+    for (kind, status, why) in [
+        ("text/plain", 408, "a body that stalls"),
+        ("application/grpc", 200, "a stream of messages"),
+    ] {
+        let mut client = H2::over(outer.connect(), &[]);
+        let id = client.begin("POST /shop.Cart/Watch", &[("content-type", kind)]);
+        client.data(id, b"\0\0\0\0\x02", false);
+        assert_eq!(client.end(Duration::from_secs(3)), End::Late, "{why}");
+        client.data(id, b"ok", true);
+        assert_eq!(client.answer(id).status, status, "{why}");
+    }
 }
 
 #[test]
