@@ -1,6 +1,6 @@
 //! HTTP/2 towards clients (RFC 9113): one connection, many requests at once.
 //!
-//! WebSockets come as extended CONNECT (`websocket`). Every stream is served as a request of its own, with a clock of its own. One timer a connection looks after all of them twice
+//! WebSockets come as extended CONNECT (`extended`). Every stream is served as a request of its own, with a clock of its own. One timer a connection looks after all of them twice
 //! a second: a stream that waits too long for the upstream is answered (504, 408); one whose client does not take its answer is
 //! reset. A connection without streams says GOAWAY when its idle time is over, and is cut when nothing leaves it after that.
 //!
@@ -19,10 +19,10 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::task::AbortHandle;
 
+use super::extended;
 use super::frames::Tally;
 use super::io::ClientIo;
 use super::refused;
-use super::websocket;
 use super::worker::Worker;
 use crate::proxy::service::Answering;
 use crate::proxy::{Connection, GateService};
@@ -61,7 +61,7 @@ impl hyper::service::Service<Request<Incoming>> for StreamService {
         let clock = Rc::new(Clock::new(Duration::ZERO));
         self.streams.borrow_mut().begin(Rc::downgrade(&clock));
         let mut stream = self.connection.stream(clock);
-        let Some(handshake) = websocket::begin(&mut request) else {
+        let Some(handshake) = extended::begin(&mut request) else {
             let gate = Rc::clone(&self.worker.gate);
             return GateService::new(gate, Rc::new(stream)).call(request);
         };

@@ -3,7 +3,8 @@
 //! - [`worker`]: one thread with its own runtime, connections, pools and log buffer.
 //! - [`accept`]: takes connections from listeners that all workers share.
 //! - [`conn`]: owns one connection: TLS, HTTP/1.1, deadlines, tunnels, and what hyper's parser refused.
-//! - [`http2`]: a connection with many requests at once; `frames` watches what it sends.
+//! - [`http2`]: a connection with many requests at once; `frames` watches what it sends, `extended` makes WebSockets of
+//!   its streams.
 //! - [`idle`]: a connection between two requests, without buffers.
 //! - [`admission`]: how many connections there may be.
 //! - [`proxy_protocol`]: who is behind a balancer that opened a connection.
@@ -14,6 +15,7 @@
 pub mod accept;
 pub mod admission;
 pub mod conn;
+mod extended;
 mod frames;
 pub mod http2;
 pub mod idle;
@@ -23,5 +25,4 @@ pub mod proxy_protocol;
 pub mod refused;
 pub mod socket;
 pub mod tunnel;
-mod websocket;
 pub mod worker;
