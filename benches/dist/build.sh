@@ -18,12 +18,12 @@ mkdir -p "$work/raw"
 
 echo "1/3 build with counters"
 # With --target, flags do not reach build scripts and procedural macros.
-RUSTFLAGS="-Cprofile-generate=$work/raw" cargo build --locked --profile dist --target "$host" --target-dir "$work" --bin portcullis
+RUSTFLAGS="-Cprofile-generate=$work/raw" cargo build --locked --profile dist --all-features --target "$host" --target-dir "$work" --bin portcullis
 echo "2/3 train"
 python3 benches/dist/train.py "$work/$host/dist/portcullis"
 "$profdata" merge -o "$work/merged.profdata" "$work/raw"
 echo "3/3 build with the profile"
-RUSTFLAGS="-Cprofile-use=$work/merged.profdata" cargo build --locked --profile dist --target "$host" --bin portcullis
+RUSTFLAGS="-Cprofile-use=$work/merged.profdata" cargo build --locked --profile dist --all-features --target "$host" --bin portcullis
 mkdir -p target/dist
 cp "target/$host/dist/portcullis" target/dist/portcullis
 ls -l target/dist/portcullis

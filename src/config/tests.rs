@@ -152,6 +152,7 @@ const COVERED_ELSEWHERE: &[(&str, &str)] = &[
     ("acme-name", "src/config/compile/tls/acme.rs"),
     ("bad-duration", "src/config/compile/identity/tests.rs"),
     ("bad-redis-url", "src/config/compile/redis.rs"),
+    ("bad-media-type", "src/config/compile/compress.rs"),
     (
         "certificate-expires-soon",
         "src/config/compile/tls/tests.rs",

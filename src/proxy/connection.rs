@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::header::SEC_WEBSOCKET_ACCEPT;
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::exchange::Exchange;
 use super::upward::address_value;
@@ -43,6 +44,8 @@ pub struct Connection {
     pub tunnel: RefCell<Option<Tunnel>>,
     /// Set by the socket when a request line held a fragment, which the parser cuts off silently.
     pub fragment: Rc<Cell<bool>>,
+    /// What the upstream must say to the key of a WebSocket handshake that we made of a stream (RFC 8441).
+    pub accept: Option<Box<str>>,
 }
 
 /// A tunnel to be opened.
@@ -79,7 +82,23 @@ impl Connection {
             clock,
             tunnel: RefCell::new(None),
             fragment: Rc::default(),
+            accept: None,
         }
+    }
+
+    /// Whether this answer to a handshake of ours is none: another protocol's end, or a success that opens no tunnel. To a stream,
+    /// any success would mean a WebSocket (RFC 8441 §5).
+    #[must_use]
+    pub fn misled(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        let Some(accept) = &self.accept else {
+            return false;
+        };
+        let agreed = || {
+            headers
+                .get(SEC_WEBSOCKET_ACCEPT)
+                .is_some_and(|value| value.as_bytes() == accept.as_bytes())
+        };
+        status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS && !agreed()
     }
 
     /// Who asks, as an upstream is told.

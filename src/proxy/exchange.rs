@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use smallvec::SmallVec;
 
 use super::again::Gone;
+use super::compress::Wish;
 use super::connection::Connection;
 use super::limit::Allowance;
 use super::service::Gate;
@@ -38,6 +39,8 @@ pub struct Exchange {
     pub allowance: Option<Allowance>,
     /// `Set-Cookie` fields of our own: sessions, and logins in progress.
     pub cookies: Vec<HeaderValue>,
+    /// Whether its answer is compressed.
+    pub coding: Wish,
     /// What edits of the answer say with words of the request.
     pub filled: Vec<Option<HeaderValue>>,
     /// Fields by which it can be judged again, beside those of `seen`. Credentials are among them: they never leave this place.
@@ -80,6 +83,7 @@ impl Exchange {
             held: SmallVec::new(),
             allowance: None,
             cookies: Vec::new(),
+            coding: Wish::Off,
             filled: Vec::new(),
             kept: SmallVec::new(),
             connection: Rc::clone(connection),

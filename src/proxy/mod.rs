@@ -22,6 +22,7 @@
 mod acme;
 pub mod again;
 pub mod body;
+pub mod compress;
 pub mod connection;
 pub mod enforce;
 pub mod exchange;

@@ -286,8 +286,9 @@ pub(super) fn tail<'p>(path: &'p str, pattern: &str) -> &'p str {
 }
 
 /// The fields that choose the form of an answer of ours.
-const ASKED: [HeaderName; 4] = [
+const ASKED: [HeaderName; 5] = [
     http::header::ACCEPT,
+    http::header::CONTENT_TYPE,
     http::header::ACCEPT_LANGUAGE,
     http::header::ORIGIN,
     HeaderName::from_static("sec-fetch-mode"),

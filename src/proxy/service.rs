@@ -33,6 +33,7 @@ use jiff::Timestamp;
 use super::acme;
 use super::again;
 use super::body::GateBody;
+use super::compress;
 use super::connection::{Connection, Tunnel};
 use super::enforce::{Caller, Case, Judged, tell};
 use super::exchange::Exchange;
@@ -60,7 +61,7 @@ use crate::respond::{self, Notice};
 use crate::share::Store;
 use crate::snapshot::headers::Location;
 use crate::snapshot::store::{Handle, Lease};
-use crate::snapshot::{Answer, Balance, EditsAnswers, Route, Site, Snapshot, Upstream};
+use crate::snapshot::{Answer, Balance, Codec, EditsAnswers, Route, Site, Snapshot, Upstream};
 use crate::upstream::body::{ClientBody, RequestBody};
 use crate::upstream::forward::{Added, Up};
 use crate::upstream::forward::{Patience, Terms};
@@ -287,6 +288,7 @@ impl Gate {
         };
         let site = case.site();
         let route = route_of(snapshot, place);
+        exchange.coding = compress::wish(site, parts);
         let record = &mut exchange.record;
         record.site = site.map(|site| Arc::clone(&site.name));
         record.route = route.map(|route| Arc::clone(&route.pattern));
@@ -428,6 +430,9 @@ impl Gate {
                     content_type,
                     body,
                 } => {
+                    if connection.misled(*status, &parts.headers) {
+                        return Err(Failure::MethodNotAllowed);
+                    }
                     exchange.record.answered_by = AnsweredBy::Policy;
                     return Ok(Step::Answer(fixed(
                         *status,
@@ -506,12 +511,20 @@ impl Gate {
             let response = fail(failure, &lease, Some((site, route)), &parts, &mut exchange);
             return Ok(self.finish(exchange, response));
         }
+        let stream_idle = route
+            .stream_idle_timeout
+            .unwrap_or(limits.stream_idle_timeout);
+        let calls = calls(&passed.upstream, &parts.headers);
         let body = if incoming.is_end_stream() || length == Some(0) {
             RequestBody::Empty
         } else {
             let limits = &lease.server.limits;
             let (clock, tally) = (Rc::clone(&connection.clock), Rc::clone(&exchange.tally));
-            let between_reads = route.body_timeout.unwrap_or(limits.body_timeout);
+            let between_reads = if calls {
+                stream_idle
+            } else {
+                route.body_timeout.unwrap_or(limits.body_timeout)
+            };
             let patience = (between_reads, patience.response);
             RequestBody::Client(ClientBody::new(
                 incoming,
@@ -606,11 +619,13 @@ impl Gate {
         if let Some(part) = &mut exchange.record.upstream {
             part.status = Some(head.status.as_u16());
         }
+        if connection.misled(head.status, &head.headers) {
+            let failure = Failure::UpstreamMalformed;
+            let response = asking().fail(failure, &lease, Some((site, route)), &mut exchange);
+            return Ok(self.finish(exchange, response));
+        }
         exchange.record.status = head.status.as_u16();
         exchange.record.answered_by = AnsweredBy::Upstream;
-        let stream_idle = route
-            .stream_idle_timeout
-            .unwrap_or(lease.server.limits.stream_idle_timeout);
         let sticky = trace
             .code
             .and_then(|code| sticky_cookie(&passed.upstream, &code, passed.forwarding.scheme));
@@ -670,17 +685,15 @@ impl Gate {
         }
         edit_response(&mut head.headers, &exchange);
         let limits = &lease.server.limits;
-        let patience = if event_stream(&head.headers) {
+        let patience = if calls || event_stream(&head.headers) {
             stream_idle
         } else {
             limits.idle_timeout.max(patience.response)
         };
         let answered = trace.answered.unwrap_or_else(Instant::now);
         connection.clock.enter_at(Phase::Stream, answered, patience);
-        Ok(Response::from_parts(
-            head,
-            GateBody::upstream(body, exchange, patience),
-        ))
+        let body = GateBody::upstream(body, exchange, patience);
+        Ok(compress::answer(Response::from_parts(head, body)))
     }
 
     /// Hands out an answer of ours.
@@ -695,7 +708,8 @@ impl Gate {
                 .insert(request_id::X_REQUEST_ID, exchange.record.request_id.clone());
         }
         edit_response(&mut head.headers, &exchange);
-        Response::from_parts(head, GateBody::whole(body, Some(exchange), patience))
+        let body = GateBody::whole(body, Some(exchange), patience);
+        compress::answer(Response::from_parts(head, body))
     }
 }
 
@@ -827,6 +841,17 @@ async fn nothing_more(
             Err(_expired) => return Err(Failure::BodyTimeout),
         }
     }
+}
+
+/// Whether this is a gRPC call, whose streams may be silent both ways for as long as an event stream.
+fn calls(upstream: &Upstream, headers: &HeaderMap) -> bool {
+    let able = match upstream.codec {
+        Codec::Http2 | Codec::Auto => true,
+        Codec::Lean | Codec::Hyper => false,
+    };
+    able && headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 fn event_stream(headers: &HeaderMap) -> bool {

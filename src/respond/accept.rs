@@ -7,11 +7,13 @@
 
 use http::header::{ACCEPT, HeaderMap, HeaderName};
 
-use super::weighted;
+use super::{grpc, weighted};
 
 /// The form of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
+    /// gRPC's own, to its requests.
+    Grpc,
     /// A page.
     Html,
     /// `text/plain`.
@@ -22,6 +24,9 @@ pub(super) enum Form {
 
 /// The form for a request.
 pub(super) fn form(headers: &HeaderMap, api: bool) -> Form {
+    if grpc::media(headers).is_some() {
+        return Form::Grpc;
+    }
     let (mut html, mut plain, mut json) = (Worth::default(), Worth::default(), Worth::default());
     for (range, weight) in weighted::items(headers, &ACCEPT) {
         let Some((kind, subtype)) = range.split_once('/') else {

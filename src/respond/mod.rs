@@ -1,12 +1,13 @@
 //! The answers that we write ourselves: refusals, failures, preflights.
 //!
-//! Decides what a client *sees*: form (HTML, plain text, JSON by `Accept`), page, language, words and header fields. It does not
+//! Decides what a client *sees*: form (HTML, plain text, JSON by `Accept`; gRPC to gRPC), page, language, words and header fields. It does not
 //! decide what a client *gets*: that is policy's; nor does it log. What goes in is public already: a public reason, a message
 //! that an operator wrote for clients, a request id. No rule name, path, role or address reaches this room, so none can leak.
 //!
 //! - [`answer`] writes any refusal; [`failure`] turns a failure into one; [`intercepts`] says whether an upstream's own
 //!   refusal is replaced by ours.
 //! - [`preflight`], [`cors_headers`] and [`announced`] are `[site.cors]`.
+//! - [`coding`] chooses the content coding that a client takes.
 //! - [`reasons`] is the documented set of public reason codes.
 //!
 //! A 404 that hides must look like any other 404, so the default reason of a deny is shown as `no_route` there.
@@ -27,7 +28,9 @@ use crate::value::reason::Reason;
 
 mod accept;
 mod cors;
+mod encoding;
 pub mod failure;
+mod grpc;
 mod html;
 mod intercept;
 mod json;
@@ -36,6 +39,7 @@ pub mod reasons;
 mod weighted;
 
 pub use cors::{announced, cors_headers, preflight};
+pub use encoding::{Coding, coding};
 pub use intercept::{intercepts, keep_upstream_headers};
 
 use accept::Form;
@@ -87,7 +91,7 @@ impl<'a> Notice<'a> {
 pub struct Asker<'a> {
     /// The method of the request: HEAD gets no body.
     pub method: &'a Method,
-    /// The header fields of the request; only `Accept`, `Accept-Language`, `Sec-Fetch-Mode` and `Origin` are read, and only
+    /// The header fields of the request; only `Accept`, `Accept-Language`, `Content-Type`, `Sec-Fetch-Mode` and `Origin` are read, and only
     /// `Origin` is ever sent back, where it is one that the configuration names.
     pub headers: &'a HeaderMap,
     /// A site of programs: never HTML.
@@ -112,6 +116,14 @@ pub fn answer(notice: &Notice<'_>, asker: &Asker<'_>) -> Response<Bytes> {
     let reason = public(notice.status, notice.reason);
     let mut head = HeaderMap::with_capacity(12);
     let body = match accept::form(asker.headers, asker.api) {
+        Form::Grpc => {
+            let message = Words::message(notice, reason);
+            grpc::write(notice.status, message, &mut head);
+            if let Some(media) = grpc::media(asker.headers) {
+                head.insert(CONTENT_TYPE, media);
+            }
+            Bytes::new()
+        }
         Form::Html => match html::page(notice, reason, asker) {
             Some(page) => {
                 head.insert(CONTENT_TYPE, HTML);

@@ -642,3 +642,33 @@ fn the_pages_of_the_package_compile_and_use_the_variables() {
         assert!(!body.contains("{{") && !body.contains("{%"), "{name}");
     }
 }
+
+#[test]
+fn grpc_gets_its_status_in_the_head_and_nothing_behind() {
+    for (status, code) in [
+        (403, "7"),
+        (401, "16"),
+        (404, "12"),
+        (429, "14"),
+        (451, "7"),
+        (502, "14"),
+        (400, "13"),
+        (500, "2"),
+    ] {
+        let mut scene = Scene::accepting("text/html");
+        scene.headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/grpc+proto"),
+        );
+        let mut notice = Notice::new(StatusCode::from_u16(status).unwrap(), &REGION);
+        notice.message = Some("Not here: 100 %");
+        let answer = scene.get(&notice);
+        assert_eq!(answer.status(), status, "the true status stays");
+        let field = |name: &str| answer.headers().get(name).unwrap().to_str().unwrap();
+        assert_eq!(field("content-type"), "application/grpc");
+        assert_eq!(field("grpc-status"), code, "{status}");
+        assert_eq!(field("grpc-message"), "Not here: 100 %25");
+        assert_eq!(field("x-request-id"), ID);
+        assert!(answer.body().is_empty());
+    }
+}

@@ -64,6 +64,7 @@ pub(crate) async fn serve(
         clock: Rc::clone(&clock),
         tunnel: RefCell::new(None),
         fragment: Rc::new(Cell::new(false)),
+        accept: None,
     };
     // A proxy writes whole messages; waiting for more only delays them.
     drop(socket.set_nodelay(true));

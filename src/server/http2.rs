@@ -1,6 +1,6 @@
 //! HTTP/2 towards clients (RFC 9113): one connection, many requests at once.
 //!
-//! Every stream is served as a request of its own, with a clock of its own. One timer a connection looks after all of them twice
+//! WebSockets come as extended CONNECT (`extended`). Every stream is served as a request of its own, with a clock of its own. One timer a connection looks after all of them twice
 //! a second: a stream that waits too long for the upstream is answered (504, 408); one whose client does not take its answer is
 //! reset. A connection without streams says GOAWAY when its idle time is over, and is cut when nothing leaves it after that.
 //!
@@ -20,6 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
 use tokio::task::AbortHandle;
 
+use super::extended;
 use super::frames::Tally;
 use super::io::ClientIo;
 use super::refused;
@@ -57,11 +58,19 @@ impl hyper::service::Service<Request<Incoming>> for StreamService {
     type Error = <GateService as hyper::service::Service<Request<Incoming>>>::Error;
     type Future = Answering;
 
-    fn call(&self, request: Request<Incoming>) -> Answering {
+    fn call(&self, mut request: Request<Incoming>) -> Answering {
         let clock = Rc::new(Clock::new(Duration::ZERO));
         self.streams.borrow_mut().begin(Rc::downgrade(&clock));
-        let stream = Rc::new(self.connection.stream(clock));
-        GateService::new(Rc::clone(&self.worker.gate), stream).call(request)
+        let mut stream = self.connection.stream(clock);
+        let Some(handshake) = extended::begin(&mut request) else {
+            let gate = Rc::clone(&self.worker.gate);
+            return GateService::new(gate, Rc::new(stream)).call(request);
+        };
+        stream.accept = Some(handshake.accept.clone());
+        let stream = Rc::new(stream);
+        let gate = GateService::new(Rc::clone(&self.worker.gate), Rc::clone(&stream));
+        let answering = gate.call(request);
+        Box::pin(async move { Ok(handshake.finish(answering.await?, &stream)) })
     }
 }
 
@@ -110,6 +119,7 @@ pub(crate) async fn serve(
         .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_PATIENCE)
+        .enable_connect_protocol()
         .serve_connection(TokioIo::new(io), service);
     let clock = &connection.clock;
     let mut keeper = Keeper::new(worker, connection, &tally, limits);

@@ -4,7 +4,8 @@
 //! - [`accept`]: takes connections from listeners that all workers share.
 //! - [`conn`]: owns one connection: TLS, HTTP/1.1, deadlines, tunnels, and what hyper's parser refused.
 //! - `handshake`: TLS with clients, and with authorities that check a name.
-//! - [`http2`]: a connection with many requests at once; `frames` watches what it sends.
+//! - [`http2`]: a connection with many requests at once; `frames` watches what it sends, `extended` makes WebSockets of
+//!   its streams.
 //! - [`idle`]: a connection between two requests, without buffers.
 //! - [`admission`]: how many connections there may be; [`descriptors`]: how many the system allows.
 //! - [`proxy_protocol`]: who is behind a balancer that opened a connection.
@@ -18,6 +19,7 @@ pub mod acme;
 pub mod admission;
 pub mod conn;
 pub mod descriptors;
+mod extended;
 mod frames;
 mod handshake;
 pub mod http2;

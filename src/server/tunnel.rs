@@ -10,9 +10,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 
-use super::io::ClientIo;
+use super::io::{ClientIo, Meter};
 use super::websocket::{CLOSE, Frames, Watched};
 use crate::proxy::again::Again;
 use crate::proxy::connection::Tunnel;
@@ -28,8 +28,21 @@ enum End {
     Gone,
 }
 
-/// Runs a tunnel to its end; the record closes with it.
+/// Makes a connection a tunnel and runs it to its end. `early` is what the client has sent already.
 pub(crate) async fn run(mut client: ClientIo, early: Bytes, tunnel: Tunnel, clock: &Rc<Clock>) {
+    client.tunnel(tunnel.patience);
+    let meter = client.meter();
+    carry(client, &meter, early, tunnel, clock).await;
+}
+
+/// Runs a tunnel to its end; the record closes with it. The client's side counts its bytes in `meter`, and moves the clock.
+pub(crate) async fn carry(
+    mut client: impl AsyncRead + AsyncWrite + Unpin,
+    meter: &Meter,
+    early: Bytes,
+    tunnel: Tunnel,
+    clock: &Rc<Clock>,
+) {
     let Tunnel {
         upstream,
         patience,
@@ -38,8 +51,6 @@ pub(crate) async fn run(mut client: ClientIo, early: Bytes, tunnel: Tunnel, cloc
     let Upgrading { upgraded, seat } = upstream;
     let Ok(upgraded) = upgraded.await else { return };
     let mut server = upgraded.io;
-    client.tunnel(patience);
-    let meter = client.meter();
     clock.enter(Phase::Tunnel, patience);
     let frames = Frames::default();
     let end = {
@@ -83,6 +94,8 @@ async fn bounded(
     let mut armed = clock.deadline();
     let mut timer = pin!(tokio::time::sleep_until(armed.into()));
     std::future::poll_fn(|cx| {
+        // A stream of HTTP/2 has a clock of its own, and nobody else drives it.
+        clock.attach(cx.waker());
         if let Poll::Ready(outcome) = work.as_mut().poll(cx) {
             return Poll::Ready(if gone { End::Gone } else { End::Over(outcome) });
         }
@@ -114,7 +127,7 @@ async fn bounded(
 }
 
 /// Says Close, and reads on until the client has seen it.
-async fn farewell(client: &mut ClientIo) -> io::Result<()> {
+async fn farewell(client: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
     client.write_all(&CLOSE).await?;
     client.shutdown().await?;
     let mut rest = [0; 2048];

@@ -25,6 +25,7 @@ use headers::{HeaderEdits, Rewrite};
 
 pub mod acme;
 pub mod brute_force;
+pub mod compress;
 pub mod headers;
 pub mod limit;
 pub mod log;
@@ -280,6 +281,8 @@ pub struct Site {
     pub cors: Option<notice::Cors>,
     /// Header edits on answers for which no route is known; the global ones first.
     pub response_headers: HeaderEdits,
+    /// Which answers are compressed.
+    pub compress: compress::Compress,
     /// Whether it is closed.
     pub maintenance: maintenance::Maintenance,
     /// What becomes of clients that fail to sign in again and again.

@@ -50,6 +50,8 @@ pub struct Issued {
 pub struct ClientTls {
     /// The rustls configuration.
     pub config: Arc<ClientConfig>,
+    /// The same, for connections on which the upstream may choose between HTTP/2 and HTTP/1.1.
+    pub either: Option<Arc<ClientConfig>>,
 }
 
 /// A certificate with its chain and key.
@@ -231,9 +233,21 @@ impl ClientTls {
     #[must_use]
     pub fn for_http2(&self) -> Self {
         let mut config = ClientConfig::clone(&self.config);
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = vec![HTTP2.to_vec()];
         Self {
             config: Arc::new(config),
+            either: None,
+        }
+    }
+
+    /// The same settings towards an upstream that may choose its protocol.
+    #[must_use]
+    pub fn for_either(&self) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols.insert(0, HTTP2.to_vec());
+        Self {
+            config: Arc::clone(&self.config),
+            either: Some(Arc::new(config)),
         }
     }
 
@@ -261,6 +275,7 @@ impl ClientTls {
         config.resumption = Resumption::in_memory_sessions(SESSIONS_REMEMBERED);
         Ok(Self {
             config: Arc::new(config),
+            either: None,
         })
     }
 }
@@ -526,6 +541,8 @@ fn spoken() -> Vec<Vec<u8>> {
 }
 
 /// What is spoken with upstreams inside TLS.
+const HTTP2: &[u8] = b"h2";
+
 fn asked() -> Vec<Vec<u8>> {
     vec![b"http/1.1".to_vec()]
 }

@@ -112,6 +112,8 @@ pub enum Codec {
     Hyper,
     /// HTTP/2, by hyper.
     Http2,
+    /// HTTP/2 where the server chooses it in the TLS handshake (ALPN, RFC 7301), else our own client.
+    Auto,
 }
 
 /// One server of an upstream.

@@ -15,6 +15,28 @@ use crate::snapshot::tls::ClientTls;
 use crate::snapshot::{Codec, Endpoint, Upstream, UpstreamServer};
 use crate::value::failure::Failure;
 
+/// What a server is asked to speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// Which of both it likes: `speaks_http2` tells.
+    Either,
+}
+
+impl Offer {
+    /// What the servers of an upstream are asked to speak, for all but upgrades.
+    pub(super) const fn of(codec: Codec) -> Self {
+        match codec {
+            Codec::Lean | Codec::Hyper => Self::Http1,
+            Codec::Http2 => Self::Http2,
+            Codec::Auto => Self::Either,
+        }
+    }
+}
+
 /// Opens a connection to an endpoint of the upstream, and says who the client is where that is asked for. The caller bounds the
 /// time; without a `caller` it is a question of our own.
 ///
@@ -24,6 +46,7 @@ pub(super) async fn connect(
     upstream: &Upstream,
     endpoint: &registry::Endpoint,
     caller: Option<&Caller>,
+    offer: Offer,
 ) -> Result<UpstreamIo, Failure> {
     let server = &endpoint.server;
     let introduction = upstream
@@ -40,7 +63,7 @@ pub(super) async fn connect(
         tracing::debug!(server = %server.url, endpoint = %endpoint.label, %failure, "cannot connect");
     })?;
     introduced(server, &mut tcp, introduction).await?;
-    secured(server, upstream.tls.as_ref(), upstream.codec, tcp).await
+    secured(server, upstream.tls.as_ref(), offer, tcp).await
 }
 
 /// Opens a connection to a server that belongs to no upstream: one that we ask ourselves. The caller bounds the time.
@@ -57,26 +80,30 @@ pub(super) async fn connect_to(
         Endpoint::Unix(path) => return unix(server, path, None).await,
         Endpoint::Demo => return Ok(UpstreamIo::Demo(demo::connect())),
     };
-    secured(server, tls, Codec::Lean, tcp).await
+    secured(server, tls, Offer::Http1, tcp).await
 }
 
 /// TLS over a connection, where the server speaks it.
 async fn secured(
     server: &UpstreamServer,
     tls: Option<&Arc<ClientTls>>,
-    codec: Codec,
+    offer: Offer,
     tcp: TcpStream,
 ) -> Result<UpstreamIo, Failure> {
     let (Some(name), Some(tls)) = (&server.tls, tls) else {
         return Ok(UpstreamIo::Tcp(tcp));
     };
-    let connector = TlsConnector::from(Arc::clone(&tls.config));
+    let config = match offer {
+        Offer::Http1 | Offer::Http2 => &tls.config,
+        Offer::Either => tls.either.as_ref().unwrap_or(&tls.config),
+    };
+    let connector = TlsConnector::from(Arc::clone(config));
     let stream = connector
         .connect(name.clone(), tcp)
         .await
         .inspect_err(|error| refused(server, error));
     let stream = stream.ok().ok_or(Failure::UpstreamTls)?;
-    if codec == Codec::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+    if offer == Offer::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
         tracing::warn!(server = %server.url, "upstream does not speak HTTP/2");
         return Err(Failure::UpstreamTls);
     }

@@ -19,9 +19,10 @@ use http_body::{Body, Frame, SizeHint};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
+use super::auto;
 use super::body::{RequestBody, Tally};
 use super::clock::{Clock, Expired, Phase};
-use super::connect::connect;
+use super::connect::{Offer, connect};
 use super::h1;
 use super::h1::body::{LeanBody, Lease};
 use super::h1::exchange::{Lost, exchange};
@@ -125,13 +126,18 @@ pub async fn forward(
     drop(permit);
     match pool.upstream.codec {
         Codec::Lean => {
-            let answered = lean(up, body, pool, terms, clock, trace).await?;
+            let answered = lean(up, body, None, pool, terms, clock, trace).await?;
             Ok(answered.map(UpstreamBody::Lean))
         }
         Codec::Http2 => {
             let request = up.request(body);
-            let answering = http2::forward(request, pool, terms, clock, tally, trace);
-            Ok(relayed(Box::pin(answering).await?))
+            let answering = http2::forward(request, None, pool, terms, clock, tally, trace);
+            let answered = Box::pin(answering).await.map_err(Failure::from)?;
+            Ok(relayed(answered))
+        }
+        Codec::Auto => {
+            let request = up.request(body);
+            Box::pin(auto::forward(request, pool, terms, clock, tally, trace)).await
         }
         Codec::Hyper => {
             // Boxed: its state would make every request's future larger.
@@ -143,7 +149,7 @@ pub async fn forward(
 }
 
 /// An answer that a library read, as it goes on to the client.
-fn relayed(mut response: Response<LibraryBody>) -> Response<UpstreamBody> {
+pub(super) fn relayed(mut response: Response<LibraryBody>) -> Response<UpstreamBody> {
     hop::strip_response(response.headers_mut());
     response.map(|body| UpstreamBody::Library(Box::new(body)))
 }
@@ -190,10 +196,18 @@ pub struct Upgrading {
     pub seat: Seat,
 }
 
+/// A request that has a place at an endpoint already, and perhaps a connection there, of its own or (`true`) an idle one.
+pub(super) struct Begun<C> {
+    pub(super) tries: Tries,
+    pub(super) seat: Seat,
+    pub(super) conn: Option<(C, bool)>,
+}
+
 /// Forwards with our own client.
 pub(super) async fn lean(
     up: Up<'_>,
     body: RequestBody,
+    begun: Option<Begun<Box<Wire>>>,
     pool: &Pool,
     terms: &Terms,
     clock: &Clock,
@@ -207,16 +221,19 @@ pub(super) async fn lean(
     let mut upload = Upload::new(body, framing);
     // A connection that died under an unanswered request: the head is in its buffer still.
     let mut dead: Option<Box<Wire>> = None;
-    let mut tries = Tries::begin(pool);
-    let mut held: Option<Seat> = None;
+    let (mut tries, mut held, mut conn) = match begun {
+        None => (Tries::begin(pool), None, None),
+        Some(begun) => (begun.tries, Some(begun.seat), begun.conn),
+    };
     loop {
         let seat = match held.take() {
             Some(seat) => seat,
             None => admit(pool, &wish, &tries.tried, terms.patience, clock).await?,
         };
-        let (mut wire, reused) = match seat.member.check_out_lean() {
-            Some(wire) => (wire, true),
-            None => match dial(pool, &seat, terms, clock, trace).await {
+        let idle = || Some((seat.member.check_out_lean()?, true));
+        let (mut wire, reused) = match conn.take().or_else(idle) {
+            Some(found) => found,
+            None => match dial(pool, &seat, terms, clock, trace, Offer::Http1).await {
                 Ok(io) => (Box::new(Wire::new(io, Instant::now())), false),
                 Err(failure) => {
                     tries.next(seat, failure, trace)?;
@@ -356,6 +373,7 @@ pub(super) async fn dial(
     terms: &Terms,
     clock: &Clock,
     trace: &mut Trace,
+    offer: Offer,
 ) -> Result<UpstreamIo, Failure> {
     clock.enter(Phase::Connect, terms.patience.connect);
     let started = Instant::now();
@@ -364,6 +382,7 @@ pub(super) async fn dial(
         &pool.upstream,
         &seat.member.endpoint,
         Some(&terms.caller),
+        offer,
     ));
     let outcome = clock.within(connecting).await;
     trace.connect += started.elapsed();
@@ -410,6 +429,9 @@ pub enum BodyBroken {
     /// hyper's says.
     #[error(transparent)]
     Library(#[from] hyper::Error),
+    /// It could not be compressed.
+    #[error("the coder failed")]
+    Coding(#[source] std::io::Error),
 }
 
 impl Body for UpstreamBody {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{HOST, HeaderValue, TE, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TE, TRANSFER_ENCODING};
 use http::uri::{Authority, Scheme};
 use http::{Request, Response, Uri, Version};
 use hyper::client::conn::http2::{Builder, SendRequest};
@@ -14,12 +14,14 @@ use hyper_util::rt::TokioIo;
 
 use super::body::{RequestBody, Tally};
 use super::clock::{Clock, Expired, Phase};
-use super::forward::{Terms, Trace, Tries, dial, late, note, repeatable};
+use super::connect::Offer;
+use super::forward::{Begun, Terms, Trace, Tries, dial, late, note, repeatable};
 use super::io::UpstreamIo;
 use super::library::{Held, LibraryBody, broken, copy};
 use super::pool::Pool;
 use super::seat::{Seat, admit};
 use super::sticky;
+use crate::snapshot::Codec;
 use crate::value::failure::Failure;
 
 /// A connection. It ends when nobody keeps it any more.
@@ -67,33 +69,89 @@ impl Drop for InUse {
     }
 }
 
+/// Why a request was not answered.
+pub(super) enum Stopped {
+    Failure(Failure),
+    /// The server chose HTTP/1.1, where it may. Nothing was sent yet.
+    Http1(Box<Back>),
+}
+
+/// A request that is to go on in HTTP/1.1.
+pub(super) struct Back {
+    pub(super) request: Request<RequestBody>,
+    pub(super) begun: Begun<UpstreamIo>,
+}
+
+impl From<Failure> for Stopped {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl From<Stopped> for Failure {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Failure(failure) => failure,
+            // Only where a server may choose.
+            Stopped::Http1(_) => Self::UpstreamTls,
+        }
+    }
+}
+
 /// Forwards a request as [`super::forward()`] does.
 pub(super) async fn forward(
     request: Request<RequestBody>,
+    begun: Option<Begun<UpstreamIo>>,
     pool: &Pool,
     terms: &Terms,
     clock: &Clock,
     tally: &Tally,
     trace: &mut Trace,
-) -> Result<Response<LibraryBody>, Failure> {
+) -> Result<Response<LibraryBody>, Stopped> {
     let wish = sticky::wish(&pool.upstream.balance, request.headers(), &terms.caller);
     let mut request = reworded(request, pool)?;
-    let mut tries = Tries::begin(pool);
-    let mut held: Option<Seat> = None;
+    let (mut tries, mut held, mut fresh) = match begun {
+        None => (Tries::begin(pool), None, None),
+        Some(begun) => (begun.tries, Some(begun.seat), begun.conn),
+    };
     loop {
         let seat = match held.take() {
             Some(seat) => seat,
             None => admit(pool, &wish, &tries.tried, terms.patience, clock).await?,
         };
-        let (conn, reused) = match seat.member.shared() {
+        let fresh = fresh.take().map(|(io, _)| io);
+        let shared = seat.member.shared().filter(|_| fresh.is_none());
+        let (conn, reused) = match shared {
             Some(conn) => (conn, true),
-            None => match connect(pool, &seat, terms, clock, trace).await {
-                Ok(conn) => (conn, false),
-                Err(failure) => {
-                    tries.next(seat, failure, trace)?;
-                    continue;
+            None => {
+                let io = match fresh {
+                    Some(io) => Ok(io),
+                    None => {
+                        let offer = Offer::of(pool.upstream.codec);
+                        dial(pool, &seat, terms, clock, trace, offer).await
+                    }
+                };
+                let io = match io {
+                    Ok(io) if pool.upstream.codec == Codec::Auto && !io.speaks_http2() => {
+                        let request = plain(request)?;
+                        let conn = Some((io, false));
+                        let begun = Begun { tries, seat, conn };
+                        return Err(Stopped::Http1(Box::new(Back { request, begun })));
+                    }
+                    io => io,
+                };
+                let shaken = match io {
+                    Ok(io) => shake(io, pool, &seat, trace).await,
+                    Err(failure) => Err(failure),
+                };
+                match shaken {
+                    Ok(conn) => (conn, false),
+                    Err(failure) => {
+                        tries.next(seat, failure, trace)?;
+                        continue;
+                    }
                 }
-            },
+            }
         };
         let mut sender = conn.sender.clone();
         let conn = InUse::begin(conn);
@@ -116,7 +174,7 @@ pub(super) async fn forward(
             }
             Ok(Err(mut error)) => {
                 if let Some(failure) = tally.failure.get() {
-                    return Err(failure);
+                    return Err(failure.into());
                 }
                 let unsent = error.take_message().filter(|_| reused);
                 if let Some(unsent) = unsent {
@@ -136,7 +194,7 @@ pub(super) async fn forward(
             Err(Expired) => {
                 let failure = late(clock);
                 note(pool, &seat, failure, trace);
-                return Err(failure);
+                return Err(failure.into());
             }
         }
     }
@@ -174,14 +232,31 @@ fn reworded(request: Request<RequestBody>, pool: &Pool) -> Result<Request<Reques
     Ok(Request::from_parts(head, body))
 }
 
-async fn connect(
+/// The request as HTTP/1.1 says it, again.
+fn plain(request: Request<RequestBody>) -> Result<Request<RequestBody>, Failure> {
+    let (mut head, body) = request.into_parts();
+    let mut target = std::mem::take(&mut head.uri).into_parts();
+    let host = target.authority.take().ok_or(Failure::Internal)?;
+    let host = HeaderValue::try_from(host.as_str()).ok();
+    head.headers.insert(HOST, host.ok_or(Failure::Internal)?);
+    target.scheme = None;
+    head.uri = Uri::from_parts(target).ok().ok_or(Failure::Internal)?;
+    head.version = Version::HTTP_11;
+    head.headers.remove(TE);
+    if matches!(body, RequestBody::Client(_)) && !head.headers.contains_key(CONTENT_LENGTH) {
+        let chunked = HeaderValue::from_static("chunked");
+        head.headers.insert(TRANSFER_ENCODING, chunked);
+    }
+    Ok(Request::from_parts(head, body))
+}
+
+/// Begins HTTP/2 on a fresh connection.
+async fn shake(
+    io: UpstreamIo,
     pool: &Pool,
     seat: &Seat,
-    terms: &Terms,
-    clock: &Clock,
     trace: &mut Trace,
 ) -> Result<Rc<Conn>, Failure> {
-    let io = dial(pool, seat, terms, clock, trace).await?;
     let prepared = Builder::new(Local)
         .max_header_list_size(HEAD_MAX)
         .handshake::<TokioIo<UpstreamIo>, RequestBody>(TokioIo::new(io));

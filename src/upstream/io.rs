@@ -21,6 +21,16 @@ pub enum UpstreamIo {
     Demo(DuplexStream),
 }
 
+impl UpstreamIo {
+    /// Whether the server chose HTTP/2 in the TLS handshake (ALPN, RFC 7301).
+    pub(super) fn speaks_http2(&self) -> bool {
+        match self {
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+            Self::Tcp(_) | Self::Unix(_) | Self::Demo(_) => false,
+        }
+    }
+}
+
 macro_rules! each {
     ($self:ident, $io:ident => $call:expr) => {
         match $self.get_mut() {

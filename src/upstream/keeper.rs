@@ -16,7 +16,7 @@ use tokio::task::{JoinHandle, JoinSet, LocalSet};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::body::RequestBody;
-use super::connect::connect;
+use super::connect::{Offer, connect};
 use super::http2;
 use super::registry::{Endpoint, Group, Registry};
 use crate::snapshot::{self, Codec, Health, Snapshot, Upstream};
@@ -176,8 +176,9 @@ async fn lives(upstream: &Upstream, endpoint: &Endpoint) -> bool {
         return true;
     };
     let asking = async {
-        let mut io = connect(upstream, endpoint, None).await.ok()?;
-        if upstream.codec == Codec::Http2 {
+        let offer = Offer::of(upstream.codec);
+        let mut io = connect(upstream, endpoint, None, offer).await.ok()?;
+        if upstream.codec == Codec::Http2 || io.speaks_http2() {
             return http2::ask(io, question(upstream, endpoint, health)?).await;
         }
         let request = format!(

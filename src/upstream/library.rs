@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 
 use super::body::{RequestBody, Tally};
 use super::clock::{Clock, Expired, Phase};
+use super::connect::Offer;
 use super::forward::{Terms, Trace, Tries, Upgraded, Upgrading, dial, late, note, repeatable};
 use super::h1::FIELDS_MAX;
 use super::io::UpstreamIo;
@@ -178,7 +179,7 @@ async fn connect(
     clock: &Clock,
     trace: &mut Trace,
 ) -> Result<(Box<Conn>, oneshot::Receiver<Upgraded>), Failure> {
-    let io = dial(pool, seat, terms, clock, trace).await?;
+    let io = dial(pool, seat, terms, clock, trace, Offer::Http1).await?;
     // Sends nothing: it only fails where hyper is misused.
     let prepared = Builder::new()
         .max_headers(FIELDS_MAX)

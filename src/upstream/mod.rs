@@ -9,11 +9,13 @@
 //! - [`body`] is the client's body on its way up.
 //! - [`ask`] sends requests of our own: key sets, posture feeds, questions to another service.
 //! - `http2` lets hyper speak HTTP/2 on connections that many requests share.
+//! - `auto` lets each server choose between that and HTTP/1.1.
 //! - [`h1`] speaks HTTP/1.1 on a connection; [`library`] lets hyper do so, for upgrades and by choice of the snapshot.
 //!
 //! This room knows nothing of policy but the permit that it asks for, and nothing of who the client is.
 
 pub mod ask;
+mod auto;
 mod balance;
 pub mod body;
 mod budget;

@@ -416,14 +416,17 @@ fn a_supervisors_socket_is_used_and_the_supervisor_is_told() {
         let length = supervisor.recv(&mut word).expect("a word from it");
         String::from_utf8_lossy(&word[..length]).into_owned()
     };
-    let hears = |what: &str| loop {
+    // A file seen late is loaded once more, and that is told too.
+    let hears = |what: &[&str]| loop {
         let word = told();
-        if word.contains(what) {
-            return word;
+        if what.iter().all(|part| word.contains(part)) {
+            return;
         }
-        assert!(word.contains("WATCHDOG=1"), "{word} before {what}");
+        let usual = ["WATCHDOG=1", "RELOADING=1", "READY=1"];
+        let usual = usual.iter().any(|part| word.contains(part));
+        assert!(usual, "{word} before {what:?}");
     };
-    hears("READY=1");
+    hears(&["READY=1"]);
     let pid = running.pid();
     // The supervisor keeps the port, so nobody could have bound it a second time.
     assert!(ask(&mut Client::connect(address)).is_ok());
@@ -432,23 +435,20 @@ fn a_supervisors_socket_is_used_and_the_supervisor_is_told() {
             .log()
             .contains(&spare.local_addr().unwrap().to_string())
     });
-    hears("WATCHDOG=1");
+    hears(&["WATCHDOG=1"]);
     running.signal("HUP", pid);
-    let reloading = hears("RELOADING=1");
-    assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
-    let ready = hears("READY=1");
-    assert!(ready.contains("STATUS=serving generation 2"), "{ready}");
+    hears(&["RELOADING=1", "MONOTONIC_USEC="]);
+    hears(&["READY=1", "STATUS=serving generation"]);
     write(running.folder.path(), "portcullis.toml", "colour = 1\n");
-    hears("RELOADING=1");
-    let ready = hears("READY=1");
-    assert!(ready.contains("refused"), "{ready}");
+    hears(&["RELOADING=1"]);
+    hears(&["READY=1", "refused"]);
     write(
         running.folder.path(),
         "portcullis.toml",
         format!("{OPENING}{config}"),
     );
-    hears("RELOADING=1");
-    hears("READY=1");
+    hears(&["RELOADING=1"]);
+    hears(&["READY=1", "STATUS=serving generation"]);
     running.signal("USR2", pid);
     // The heir may be first to say that it is ready.
     let succession = loop {

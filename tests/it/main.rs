@@ -19,6 +19,8 @@ mod address;
 mod admin;
 mod asked;
 mod brute_force;
+#[cfg(feature = "compression")]
+mod compression;
 mod conformance;
 mod denial;
 mod devices;
@@ -27,7 +29,9 @@ mod examples;
 mod fields;
 mod golden;
 mod h2;
+mod h2_rules;
 mod h2_upstreams;
+mod h2_websocket;
 mod handover;
 mod hostile;
 mod http1;

@@ -5,6 +5,7 @@ pub mod answer;
 mod brute_force;
 pub mod candidate;
 pub mod client;
+mod compress;
 mod condition;
 pub mod denial;
 mod devices;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::header::{self, HeaderName};
 
 use super::{
-    brute_force, denial, duration, header_name, headers, identity, maintenance, rewrite,
+    brute_force, compress, denial, duration, header_name, headers, identity, maintenance, rewrite,
     signed_identity, size,
 };
 use crate::config::compile::answer;
@@ -129,6 +129,7 @@ fn site(
             .bool("forward_credential")
             .unwrap_or_else(|| identity.forwards_by_default()),
         identity,
+        compress: compress::compile(table, cx),
         forwarded: table.bool("forwarded").unwrap_or(false),
         via: table.bool("via").unwrap_or(false),
         intercept: table

@@ -44,10 +44,12 @@ fn one(entry: &Entry, cx: &mut Context) -> Option<Arc<Upstream>> {
     };
     let codec = match table.str("protocol") {
         Some("h2" | "h2c") => Codec::Http2,
+        Some("auto") if secure => Codec::Auto,
         Some(_) | None => Codec::default(),
     };
     let tls = match (codec, tls) {
         (Codec::Http2, Some(tls)) => Some(Arc::new(tls.for_http2())),
+        (Codec::Auto, Some(tls)) => Some(Arc::new(tls.for_either())),
         (_, tls) => tls,
     };
     spoken(table, &servers, cx);
@@ -89,7 +91,7 @@ fn one(entry: &Entry, cx: &mut Context) -> Option<Arc<Upstream>> {
     }))
 }
 
-/// `h2` is spoken to `https` servers only, `h2c` to the others only.
+/// `h2` is spoken to `https` servers only, `h2c` to the others only; there is nothing to choose without TLS.
 fn spoken(table: &Table, servers: &[UpstreamServer], cx: &mut Context) {
     let Some(protocol) = table.get("protocol") else {
         return;
@@ -97,6 +99,14 @@ fn spoken(table: &Table, servers: &[UpstreamServer], cx: &mut Context) {
     let (secure, help) = match protocol.as_str() {
         Some("h2") => (true, "write `https://` for every server, or `h2c`"),
         Some("h2c") => (false, "write `h2` for `https` servers"),
+        Some("auto") => {
+            if !servers.is_empty() && servers.iter().all(|server| server.tls.is_none()) {
+                let message = "`auto` chooses nothing here: no server of this upstream is `https`";
+                let finding = Diagnostic::warning("unused-key", protocol.span, message);
+                cx.say(finding.help("write `h2c` for servers that speak HTTP/2 in clear text"));
+            }
+            return;
+        }
         Some(_) | None => return,
     };
     if servers.iter().any(|server| server.tls.is_some() != secure) {

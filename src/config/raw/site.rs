@@ -90,9 +90,9 @@ pub(super) static SITE: Section = Section {
                 "compress",
                 Kind::Either(&[Kind::Boolean, TEXTS]),
                 "false",
-                "compress answers; a list of content types",
+                "compress answers that the upstream did not; which content types (`\"text/html\"`, `\"image/*\"`), true for those that shrink",
             )
-            .not_yet("compression"),
+            .with("compression", cfg!(feature = "compression")),
         ],
         OVERRIDES,
         &[

@@ -19,10 +19,10 @@ pub(super) static UPSTREAM: Section = Section {
                 Word::new("http1"),
                 Word::new("h2"),
                 Word::new("h2c"),
-                Word::new("auto").not_yet("choosing the protocol by ALPN"),
+                Word::new("auto"),
             ]),
             "\"http1\"",
-            "what is spoken to the servers: HTTP/1.1, HTTP/2 over TLS, or HTTP/2 in clear text",
+            "what is spoken to the servers: HTTP/1.1, HTTP/2 over TLS, HTTP/2 in clear text, or what each `https` server chooses (HTTP/1.1 with the others)",
         ),
         Key::default(
             "balance",

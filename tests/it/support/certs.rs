@@ -100,6 +100,20 @@ impl Certs {
         Arc::new(config)
     }
 
+    /// A server's settings, for `localhost` and the like.
+    pub(crate) fn server_config(&self) -> rustls::ServerConfig {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(rustls::ALL_VERSIONS)
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from_pem_slice(self.server.cert.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(self.server.key.as_bytes()).unwrap(),
+            )
+            .unwrap()
+    }
+
     /// The usual client: any version, HTTP/1.1, no certificate.
     pub(crate) fn any_client(&self) -> Arc<rustls::ClientConfig> {
         self.client_config(rustls::ALL_VERSIONS, &["http/1.1"], None)

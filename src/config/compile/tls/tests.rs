@@ -417,6 +417,7 @@ fn versions_begin_where_they_are_told_to() {
     old.clone_from(&only_1_2);
     let old = ClientTls {
         config: Arc::new(old),
+        either: None,
     };
     for (text, spoken) in [
         ("min_version = \"1.3\"", false),

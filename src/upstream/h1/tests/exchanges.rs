@@ -50,7 +50,7 @@ async fn forward(
 ) -> Result<http::Response<LeanBody>, Failure> {
     let clock = Rc::new(Clock::new(Duration::from_secs(20)));
     let (head, body) = request.into_parts();
-    lean(up(&head), body, pool, &terms(), &clock, trace).await
+    lean(up(&head), body, None, pool, &terms(), &clock, trace).await
 }
 
 /// Forwards and reads the whole answer.
@@ -490,7 +490,7 @@ fn lateness_is_told_by_whose_turn_it_was() {
             });
             let mut trace = Trace::default();
             let (head, body) = get().into_parts();
-            let outcome = lean(up(&head), body, &pool, &terms(), &clock, &mut trace).await;
+            let outcome = lean(up(&head), body, None, &pool, &terms(), &clock, &mut trace).await;
             assert_eq!(outcome.unwrap_err(), want);
             assert!(!is_pooled(&pool), "an unanswered connection is closed");
             drop(origin.await);
