@@ -293,10 +293,13 @@ impl Oidc {
         }
         let id = random::<16>().ok_or(Refusal::Unreachable)?;
         let id = URL_SAFE_NO_PAD.encode(id).into();
-        let ends = now.as_second().saturating_add(self.session);
+        let life = Life {
+            began: now.as_second(),
+            ends: now.as_second().saturating_add(self.session),
+        };
         Ok(Self::session(
             id,
-            ends,
+            life,
             id_token,
             tokens.refresh_token.as_deref(),
             tokens.expires_in,
@@ -349,7 +352,10 @@ impl Oidc {
         let refresh = refresh.or(before.refresh_token.as_deref());
         let mut session = Self::session(
             before.id.clone(),
-            before.ends,
+            Life {
+                began: before.began,
+                ends: before.ends,
+            },
             id_token,
             refresh,
             tokens.expires_in,
@@ -571,7 +577,7 @@ impl Oidc {
 
     fn session(
         id: Box<str>,
-        ends: i64,
+        life: Life,
         id_token: &str,
         refresh_token: Option<&str>,
         expires_in: Option<f64>,
@@ -586,7 +592,8 @@ impl Oidc {
         let margin = (fresh_until.saturating_sub(now) / 4).clamp(0, MARGIN_SECONDS);
         Session {
             id,
-            ends,
+            began: life.began,
+            ends: life.ends,
             id_token: id_token.into(),
             refresh_token: refresh_token.map(Box::from),
             due: fresh_until - margin,
@@ -646,6 +653,13 @@ impl fmt::Debug for TokenRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenRequest").finish_non_exhaustive()
     }
+}
+
+/// From when to when a session lasts, renewed or not.
+#[derive(Clone, Copy)]
+struct Life {
+    began: i64,
+    ends: i64,
 }
 
 /// A login in progress, as `state` holds it.

@@ -18,6 +18,9 @@ pub struct Session {
     /// Its random name; the same after a renewal.
     #[serde(rename = "i")]
     pub id: Box<str>,
+    /// When somebody signed in; the same after a renewal.
+    #[serde(rename = "b")]
+    pub began: i64,
     /// When it ends, renewed or not.
     #[serde(rename = "e")]
     pub ends: i64,
@@ -57,7 +60,8 @@ impl Session {
         }
     }
 
-    /// Who that is. The session's own name stands in `jti`, so that it can be revoked by it.
+    /// Who that is. The session's own name stands in `jti` and its beginning in `iat`, so that it can be revoked by them: what
+    /// a renewal brings is no new sign-in.
     pub(in crate::identity) fn principal(
         &self,
         oidc: &Oidc,
@@ -68,6 +72,7 @@ impl Session {
             claims.remove(name);
         }
         claims.insert("jti".to_owned(), Value::from(&*self.id));
+        claims.insert("iat".to_owned(), Value::from(self.began));
         let user = claims.get("sub").and_then(Value::as_str);
         let user: Arc<str> = Arc::from(user.ok_or(AuthError::Malformed)?);
         let roles = oidc.roles.as_deref();

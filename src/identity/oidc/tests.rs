@@ -162,6 +162,7 @@ fn a_session_is_good_due_and_over_at_its_seconds() {
     let oidc = source("app");
     let session = |refresh: Option<&str>| Session {
         id: "sid".into(),
+        began: 1000,
         ends: 5000,
         id_token: "e30.e30.x".into(),
         refresh_token: refresh.map(Box::from),
@@ -217,6 +218,7 @@ fn secrets_are_not_shown() {
     let oidc = source("app");
     let session = Session {
         id: "sid".into(),
+        began: 1000,
         ends: 5000,
         id_token: "the-jwt".into(),
         refresh_token: Some("anew".into()),
@@ -231,4 +233,35 @@ fn secrets_are_not_shown() {
     for secret in ["hush-hush", "the-jwt", "anew", "AAAA"] {
         assert!(!shown.contains(secret), "{secret} in {shown}");
     }
+}
+
+#[test]
+fn a_session_is_known_by_its_own_name_and_beginning() {
+    let oidc = source("app");
+    let claims = URL_SAFE_NO_PAD
+        .encode(r#"{"sub":"ada","jti":"theirs","iat":4000,"nonce":"n","roles":["staff"]}"#);
+    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"ES256"}"#);
+    let session = Session {
+        id: "sid".into(),
+        began: 1000,
+        ends: 5000,
+        id_token: format!("{header}.{claims}.x").into(),
+        refresh_token: None,
+        due: 0,
+        fresh_until: 0,
+    };
+    let person = oidc.person(&session, &Arc::from("login")).unwrap();
+    assert_eq!(&*person.user, "ada");
+    assert_eq!(
+        person.claims.get("jti"),
+        Some(&Value::from("sid")),
+        "revocation goes by it"
+    );
+    assert_eq!(
+        person.claims.get("iat"),
+        Some(&Value::from(1000)),
+        "a renewal is no new sign-in"
+    );
+    assert_eq!(person.claims.get("nonce"), None);
+    assert_eq!(person.expires, Some(at(5000)));
 }
