@@ -85,7 +85,7 @@ up() { "$binary" run --config portcullis.toml >> proxy.log 2>&1 & running[proxy]
 # fetch NAME: the status over verified TLS.
 fetch() { curl -sS --cacert root.pem --cert client.pem --key client.key --resolve "$1:$TLS:127.0.0.1" -o /dev/null -w '%{http_code}' "https://$1:$TLS/"; }
 verified() { [ "$(fetch "$1" 2>/dev/null)" = 403 ]; }
-serial() { openssl s_client -connect "127.0.0.1:$TLS" -servername "$1" </dev/null 2>/dev/null | openssl x509 -noout -serial; }
+serial() { openssl s_client -connect "127.0.0.1:$TLS" -servername "$1" -cert client.pem -key client.key </dev/null 2>/dev/null | openssl x509 -noout -serial; }
 other_serial() { local now; now=$(serial "$1"); [ -n "$now" ] && [ "$now" != "$2" ]; }
 process() { curl -sS --unix-socket admin.sock http://localhost/status | python3 -c 'import json, sys; print(json.load(sys.stdin)["pid"])'; }
 another_process() { local now; now=$(process) && [ "$now" != "$1" ]; }
