@@ -97,7 +97,7 @@ def measure(binary, connections, asks, pause):
             for client in clients:
                 client.start()
             for _ in clients:
-                ready.get(timeout=600)
+                ready.get(timeout=120)
             took = time.monotonic() - began
             time.sleep(pause)
             files = len(os.listdir(f"/proc/{proxy.pid}/fd"))
@@ -123,7 +123,8 @@ def main():
     given = arguments.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    connections = min(given.connections, most - 100)
+    # The proxy keeps a part of its descriptors for requests.
+    connections = min(given.connections, most * 3 // 5)
     if connections < given.connections:
         print(f"`ulimit -Hn` is {most}: {connections} connections")
     binary = os.path.abspath(given.binary)

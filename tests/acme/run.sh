@@ -16,7 +16,7 @@ binary=$(readlink -f "$binary")
 
 work=$(mktemp -d)
 declare -A running=()
-stop() { local pid=${running[$1]:-}; [ -n "$pid" ] || return 0; kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; unset "running[$1]"; }
+stop() { local pid=${running[$1]:-}; [ -n "$pid" ] || return 0; kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done; unset "running[$1]"; }
 end() { local code=$?; for name in "${!running[@]}"; do stop "$name"; done; [ "$code" = 0 ] && rm -rf "$work" || echo "logs are in $work"; exit "$code"; }
 trap end EXIT
 fail() { echo "FAILED: $*"; tail -n 5 "$work"/*.log; exit 1; }
@@ -36,7 +36,8 @@ openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout pebble.ke
 printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\n' > san
 openssl x509 -req -in pebble.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san -out pebble.pem 2>/dev/null
 openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout client.key -out client.csr -subj "/CN=client" 2>/dev/null
-openssl x509 -req -in client.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -out client.pem 2>/dev/null
+printf 'subjectAltName=DNS:client.test\n' > client.san
+openssl x509 -req -in client.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile client.san -out client.pem 2>/dev/null
 
 # pebble LIFE [more]
 pebble_up() {
@@ -84,7 +85,7 @@ up() { "$binary" run --config portcullis.toml >> proxy.log 2>&1 & running[proxy]
 # fetch NAME: the status over verified TLS.
 fetch() { curl -sS --cacert root.pem --cert client.pem --key client.key --resolve "$1:$TLS:127.0.0.1" -o /dev/null -w '%{http_code}' "https://$1:$TLS/"; }
 verified() { [ "$(fetch "$1" 2>/dev/null)" = 403 ]; }
-serial() { openssl s_client -connect "127.0.0.1:$TLS" -servername "$1" </dev/null 2>/dev/null | openssl x509 -noout -serial; }
+serial() { openssl s_client -connect "127.0.0.1:$TLS" -servername "$1" -cert client.pem -key client.key </dev/null 2>/dev/null | openssl x509 -noout -serial; }
 other_serial() { local now; now=$(serial "$1"); [ -n "$now" ] && [ "$now" != "$2" ]; }
 process() { curl -sS --unix-socket admin.sock http://localhost/status | python3 -c 'import json, sys; print(json.load(sys.stdin)["pid"])'; }
 another_process() { local now; now=$(process) && [ "$now" != "$1" ]; }
