@@ -53,7 +53,7 @@ mod tests {
             (68, 1, 2, "and above"),
             (1024, 2, 472, "a shell's"),
             (65_536, 2, 32_728, "the unit for systemd"),
-            (u64::MAX, 2, usize::MAX / 2 - 39, "none"),
+            (u64::MAX, 2, (usize::MAX - 80) / 2, "none"),
         ] {
             assert_eq!(for_clients(most, workers), want, "{why}");
         }
