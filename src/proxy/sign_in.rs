@@ -79,11 +79,26 @@ pub(super) fn instead(
     if told.status != StatusCode::UNAUTHORIZED || !is_navigation(parts) {
         return None;
     }
-    if exchange.record.principal.is_some() {
-        // Known already: the provider would send the same person back, again and again.
-        return None;
-    }
-    let (name, oidc) = site.identity.browser_sources().next()?;
+    let mut sources = site.identity.browser_sources();
+    let (name, oidc, step_up) = match &exchange.record.principal {
+        None => sources.next().map(|(name, oidc)| (name, oidc, None))?,
+        // Known, and not well enough: by the same source once more, unless that has just been tried.
+        Some(person) => {
+            let step_up = told.step_up()?;
+            let (name, oidc) = sources.find(|(name, _)| **name == person.source)?;
+            if oidc.just_raised(case.headers, case.now) {
+                return None;
+            }
+            (name, oidc, Some(step_up))
+        }
+    };
+    let acr = step_up.map(|step_up| step_up.acr.join(" "));
+    let wish = Wish {
+        acr_values: acr.as_deref().filter(|acr| !acr.is_empty()),
+        max_age: step_up
+            .and_then(|step_up| step_up.max_age)
+            .and_then(|age| i64::try_from(age.as_secs()).ok()),
+    };
     let Some((channel, origin)) = case.reached() else {
         tracing::warn!(source = %name, host = case.host, "nobody signs in over plain http");
         return None;
@@ -95,7 +110,7 @@ pub(super) fn instead(
     };
     let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
     exchange.record.answered_by = AnsweredBy::Policy;
-    let Some(departure) = oidc.depart(&browser, target, Wish::default(), case.now) else {
+    let Some(departure) = oidc.depart(&browser, target, wish, case.now) else {
         let record = &mut exchange.record;
         record.decision = Some(Decided::Error);
         record.auth_error = Some(Refusal::Unreachable.code().into());

@@ -420,6 +420,42 @@ fn a_login_from_first_url_to_sign_out() {
 }
 
 #[test]
+fn a_step_up_sends_the_browser_to_sign_in_better() {
+    let (origin, provider) = (Origin::start(), Provider::start());
+    let more = r#"
+  [[site.route]]
+  path = "/pay/**"
+  allow = [{ role = "staff" }]
+  step_up = { acr = ["card", "mfa"], max_age = "5min" }
+"#;
+    let config = format!("{}{more}", config(&origin, &provider, ""));
+    let gate = ready(Gate::start(&config));
+    provider.set(|rig| rig.claims = json!({ "acr": "password" }));
+    let mut browser = Browser::new(&gate);
+    browser.signs_in(&provider, "/secure");
+    browser.ask("GET /pay", &[]).is(401);
+    let location = browser.leaves("/pay/7");
+    let asked = pairs(location.split_once('?').unwrap().1);
+    assert_eq!(
+        (&*asked["acr_values"], &*asked["max_age"]),
+        ("card mfa", "300")
+    );
+    // No better than before: told so, and not sent around in a circle.
+    let back = provider.signs_in(&location);
+    browser.go(&back).is(302);
+    let answer = browser.go("/pay/7").is(401);
+    assert!(answer.header("location").is_none());
+    browser.go("/secure").is(200);
+
+    provider.set(|rig| rig.claims = json!({ "acr": "password" }));
+    let mut browser = Browser::new(&gate);
+    browser.signs_in(&provider, "/secure");
+    provider.set(|rig| rig.claims = json!({ "acr": "mfa", "auth_time": now() }));
+    browser.signs_in(&provider, "/pay/7");
+    browser.go("/pay/7").is(200);
+}
+
+#[test]
 fn only_a_top_level_navigation_is_sent_to_sign_in() {
     let (origin, provider) = (Origin::start(), Provider::start());
     let gate = ready(Gate::start(&config(&origin, &provider, "")));

@@ -117,6 +117,7 @@ pub struct Arrival {
     pub target: Box<str>,
     /// `Set-Cookie` that ends the login.
     pub cookies: Vec<HeaderValue>,
+    raised: bool,
     nonce: String,
 }
 
@@ -169,6 +170,7 @@ impl Oidc {
             target: shortened(target).into(),
             begun: now,
             id: id.as_str().into(),
+            raised: wish.acr_values.is_some() || wish.max_age.is_some(),
         };
         let sealed = serde_json::to_vec(&login).ok()?;
         let state = self.keyring.seal(&self.purpose("login"), &sealed)?;
@@ -267,6 +269,7 @@ impl Oidc {
             exchange: self.authenticated(form, metadata.secret_in),
             nonce: derived(secret, "nonce"),
             target: login.target,
+            raised: login.raised,
             cookies: ended.into_iter().collect(),
         })
     }
@@ -295,6 +298,7 @@ impl Oidc {
         let id = URL_SAFE_NO_PAD.encode(id).into();
         let life = Life {
             began: now.as_second(),
+            raised: if arrival.raised { now.as_second() } else { 0 },
             ends: now.as_second().saturating_add(self.session),
         };
         Ok(Self::session(
@@ -354,6 +358,7 @@ impl Oidc {
             before.id.clone(),
             Life {
                 began: before.began,
+                raised: before.raised,
                 ends: before.ends,
             },
             id_token,
@@ -477,6 +482,17 @@ impl Oidc {
         self.cookies.session(headers).is_some()
     }
 
+    /// Whether the session of a request was begun by a step-up just now: another one would come to the same.
+    #[must_use]
+    pub fn just_raised(&self, headers: &HeaderMap, now: Timestamp) -> bool {
+        let Some(Ok(sealed)) = self.sealed(headers) else {
+            return false;
+        };
+        let now = now.as_second();
+        let session = self.unseal(&sealed);
+        session.is_some_and(|session| now.saturating_sub(session.raised) < RAISED_SECONDS)
+    }
+
     /// Whose session a request carries, if it counts.
     #[must_use]
     pub fn whose(
@@ -593,6 +609,7 @@ impl Oidc {
         Session {
             id,
             began: life.began,
+            raised: life.raised,
             ends: life.ends,
             id_token: id_token.into(),
             refresh_token: refresh_token.map(Box::from),
@@ -659,6 +676,7 @@ impl fmt::Debug for TokenRequest {
 #[derive(Clone, Copy)]
 struct Life {
     began: i64,
+    raised: i64,
     ends: i64,
 }
 
@@ -674,6 +692,9 @@ struct Login {
     begun: i64,
     #[serde(rename = "i")]
     id: Box<str>,
+    /// Whether more than a name is asked for.
+    #[serde(rename = "w", default)]
+    raised: bool,
 }
 
 /// What the token endpoint answers.
@@ -777,6 +798,8 @@ const FORM: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
+/// How long after a step-up nobody is sent to another one.
+const RAISED_SECONDS: i64 = 30;
 /// How far clocks may differ.
 const LEEWAY_SECONDS: i64 = 60;
 /// How long before a session must have been renewed this begins, at most.

@@ -27,6 +27,9 @@ pub struct Session {
     /// The ID token as the provider signed it; it was verified when it came.
     #[serde(rename = "t")]
     pub id_token: Box<str>,
+    /// When it was begun by a step-up; 0 where it was not.
+    #[serde(rename = "w", default, skip_serializing_if = "is_zero")]
+    pub raised: i64,
     /// What brings a newer one.
     #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
     pub refresh_token: Option<Box<str>>,
@@ -102,6 +105,14 @@ impl std::fmt::Debug for Session {
             .field("due", &self.due)
             .finish_non_exhaustive()
     }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks for a reference"
+)]
+const fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// Claims that speak of the token and not of the person.

@@ -163,6 +163,7 @@ fn a_session_is_good_due_and_over_at_its_seconds() {
     let session = |refresh: Option<&str>| Session {
         id: "sid".into(),
         began: 1000,
+        raised: 0,
         ends: 5000,
         id_token: "e30.e30.x".into(),
         refresh_token: refresh.map(Box::from),
@@ -219,6 +220,7 @@ fn secrets_are_not_shown() {
     let session = Session {
         id: "sid".into(),
         began: 1000,
+        raised: 0,
         ends: 5000,
         id_token: "the-jwt".into(),
         refresh_token: Some("anew".into()),
@@ -244,6 +246,7 @@ fn a_session_is_known_by_its_own_name_and_beginning() {
     let session = Session {
         id: "sid".into(),
         began: 1000,
+        raised: 0,
         ends: 5000,
         id_token: format!("{header}.{claims}.x").into(),
         refresh_token: None,
