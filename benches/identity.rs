@@ -124,6 +124,7 @@ fn ask(site: &Authenticator, headers: &HeaderMap, failures: Option<&Failures>) -
         peer: client,
         ask: None,
         certificate: None,
+        revoked: None,
         guard: failures.map(|failures| failures.guard(client, Instant::now())),
     };
     let now = Timestamp::from_second(NOW).unwrap();

@@ -155,10 +155,14 @@ impl Authenticator {
             | Kind::Oidc(_) => None,
         });
         let own = sources.iter().flat_map(|source| source.fields());
+        let sessions = sources
+            .iter()
+            .any(|source| matches!(source.kind, Kind::Oidc(_)));
         for name in looked_at
             .flatten()
             .chain(shown.flatten().cloned())
             .chain(own)
+            .chain(sessions.then_some(COOKIE))
         {
             if !fields.contains(&name) {
                 fields.push(name);

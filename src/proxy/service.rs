@@ -548,8 +548,7 @@ impl Gate {
             (site, route),
             &connection,
             ids,
-            hop,
-            &lease.stripped,
+            (hop, &lease.stripped),
         );
         if let Err(failure) = edited {
             let asking = received.unwrap_or_else(|| Asking::of(&parts));

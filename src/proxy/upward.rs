@@ -67,8 +67,7 @@ pub(super) fn edit(
     (site, route): (&Site, &Route),
     connection: &Connection,
     ids: &Ids,
-    hop: Hop,
-    stripped: &[HeaderName],
+    (hop, stripped): (Hop, &[HeaderName]),
 ) -> Result<(), Failure> {
     // Absolute form goes up as origin form; the bytes of path and query stay as they are.
     if parts.uri.authority().is_some() {
