@@ -191,7 +191,7 @@ async fn http(
     }
     if http2 {
         // The streams have their own clocks; this one only wakes the connection.
-        clock.enter(Phase::Judge, limits.header_timeout);
+        clock.begin(Instant::now(), limits.header_timeout);
         return Box::pin(http2::serve(worker, &connection, io, limits)).await;
     }
     let (end, read) = loop {
