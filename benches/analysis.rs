@@ -19,79 +19,14 @@ use std::time::Instant;
 
 use portcullis::analysis::diff::{Budget, diff};
 use portcullis::config::Context;
-use portcullis::config::compile::rules;
+use portcullis::config::compile::rules as compile;
 use portcullis::config::node::{self, FileId};
 use portcullis::policy::Policy;
 use portcullis::value::region::GeoFacts;
 
-struct Dice(u64);
+mod rules;
 
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        ((self.0 >> 11) % sides as u64) as usize
-    }
-
-    fn of<T: Copy>(&mut self, items: &[T]) -> T {
-        items[self.roll(items.len())]
-    }
-}
-
-const COUNTRIES: [&str; 16] = [
-    "NL", "DE", "FR", "US", "GB", "JP", "BR", "IN", "CN", "RU", "KP", "SY", "IR", "CU", "SE", "NO",
-];
-const ROLES: [&str; 8] = [
-    "viewer", "editor", "admin", "staff", "billing", "support", "auditor", "partner",
-];
-const METHODS: [&str; 5] = ["GET", "POST", "PUT", "DELETE", "PATCH"];
-const SETS: usize = 100;
-
-fn head() -> String {
-    let mut text = String::from(
-        "[role]\nadmin = [\"editor\"]\neditor = [\"viewer\"]\nstaff = []\nbilling = []\nsupport = []\nauditor = []\npartner = []\n[ip]\n",
-    );
-    for set in 0..SETS {
-        let nets: Vec<String> = (0..20)
-            .map(|n| format!("\"{}.{}.{}.0/24\"", 20 + set, n * 12, set))
-            .collect();
-        writeln!(text, "set{set} = [{}]", nets.join(", ")).unwrap();
-    }
-    text
-}
-
-fn deny(dice: &mut Dice, number: usize, path: &str) -> String {
-    let set = dice.roll(SETS);
-    let (role, method, other) = (dice.of(&ROLES), dice.of(&METHODS[1..]), dice.roll(SETS));
-    let (one, two) = (dice.of(&COUNTRIES[8..14]), dice.of(&COUNTRIES[8..14]));
-    match dice.roll(7) {
-        0 => format!("ip = \"@set{set}\"\nunless = [{{ role = \"{role}\" }}]"),
-        1 => format!(
-            "country = [\"{one}\", \"{two}\"]\nmethod = \"{method}\"\nunless = [{{ ip = \"@set{other}\" }}]"
-        ),
-        2 => format!("path = \"{path}/section{number}/**\"\nmethod = [\"POST\", \"{method}\"]"),
-        3 => format!("role = \"{role}\"\nip = \"@set{set}\""),
-        4 => format!(
-            "asn = [{}, {}]\nmethod = \"{method}\"",
-            64500 + dice.roll(400),
-            64500 + dice.roll(400)
-        ),
-        5 => format!("user = \"user{}\"\nmethod = \"{method}\"", dice.roll(5000)),
-        _ => format!("path = \"{path}/*/secret{number}\"\nrole = \"{role}\""),
-    }
-}
-
-fn allow(dice: &mut Dice) -> String {
-    let (role, set) = (dice.of(&ROLES), dice.roll(SETS));
-    let (one, two) = (dice.of(&COUNTRIES), dice.of(&COUNTRIES));
-    match dice.roll(4) {
-        0 => format!("{{ role = \"{role}\" }}"),
-        1 => format!("{{ role = \"{role}\", ip = \"@set{set}\" }}"),
-        2 => format!("{{ country = [\"{one}\", \"{two}\"], method = \"GET\" }}"),
-        _ => format!("{{ user = \"user{}\" }}", dice.roll(5000)),
-    }
-}
+use self::rules::{Dice, allow, deny, head};
 
 /// A policy of so many rules; `global` is one more global deny, `seed` what the rules of the first site are rolled from.
 fn policy(rules: usize, global: &str, seed: u64) -> Policy {
@@ -137,7 +72,7 @@ fn policy(rules: usize, global: &str, seed: u64) -> Policy {
     let (root, found) = node::parse(&text, FileId(0));
     assert!(found.is_empty());
     let mut cx = Context::default();
-    let policy = rules::compile(&root, GeoFacts::ALL, &mut cx);
+    let policy = compile::compile(&root, GeoFacts::ALL, &mut cx);
     assert!(!cx.report.refused(), "{:?}", cx.report.diagnostics.first());
     policy
 }

@@ -30,7 +30,7 @@ use http::{HeaderMap, Method};
 use portcullis::client::geo::writer::{self, Label};
 use portcullis::client::geo::{self, Databases, Source, csv, demo};
 use portcullis::config::Context;
-use portcullis::config::compile::rules;
+use portcullis::config::compile::rules as compile;
 use portcullis::config::node::{self, FileId, Table};
 use portcullis::policy::facts::{Scheme, TlsFacts, TlsVersion};
 use portcullis::policy::{Credential, Decision, Facts, First, Identity, Person, Policy, RuleId};
@@ -38,103 +38,9 @@ use portcullis::value::path::Target;
 use portcullis::value::principal::Principal;
 use portcullis::value::region::{GeoFacts, Region};
 
-/// A small generator: the same policies and requests at every run.
-struct Dice(u64);
+mod rules;
 
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        ((self.0 >> 11) % sides as u64) as usize
-    }
-
-    fn of<T: Copy>(&mut self, items: &[T]) -> T {
-        items[self.roll(items.len())]
-    }
-}
-
-const COUNTRIES: [&str; 16] = [
-    "NL", "DE", "FR", "US", "GB", "JP", "BR", "IN", "CN", "RU", "KP", "SY", "IR", "CU", "SE", "NO",
-];
-const ROLES: [&str; 8] = [
-    "viewer", "editor", "admin", "staff", "billing", "support", "auditor", "partner",
-];
-const METHODS: [&str; 5] = ["GET", "POST", "PUT", "DELETE", "PATCH"];
-const SETS: usize = 100;
-
-/// The head of every policy: roles and 100 sets of 20 networks.
-fn head() -> String {
-    let mut text = String::from(
-        "[role]\nadmin = [\"editor\"]\neditor = [\"viewer\"]\nstaff = []\nbilling = []\nsupport = []\nauditor = []\npartner = []\n[ip]\n",
-    );
-    for set in 0..SETS {
-        let nets: Vec<String> = (0..20)
-            .map(|n| format!("\"{}.{}.{}.0/24\"", 20 + set, n * 12, set))
-            .collect();
-        writeln!(text, "set{set} = [{}]", nets.join(", ")).unwrap();
-    }
-    text
-}
-
-/// Conditions of a deny. Most look for something that few requests have.
-fn deny(dice: &mut Dice, number: usize, path: &str) -> String {
-    match dice.roll(7) {
-        0 => format!(
-            "ip = \"@set{}\"\nunless = [{{ role = \"{}\" }}]",
-            dice.roll(SETS),
-            dice.of(&ROLES)
-        ),
-        1 => format!(
-            "country = [\"{}\", \"{}\"]\nmethod = \"{}\"\nunless = [{{ ip = \"@set{}\" }}]",
-            dice.of(&COUNTRIES[8..14]),
-            dice.of(&COUNTRIES[8..14]),
-            dice.of(&METHODS[1..]),
-            dice.roll(SETS)
-        ),
-        2 => format!(
-            "path = \"{path}/section{number}/**\"\nmethod = [\"POST\", \"{}\"]",
-            dice.of(&METHODS)
-        ),
-        3 => format!(
-            "role = \"{}\"\nip = \"@set{}\"",
-            dice.of(&ROLES),
-            dice.roll(SETS)
-        ),
-        4 => format!(
-            "asn = [{}, {}]\nmethod = \"{}\"",
-            64500 + dice.roll(400),
-            64500 + dice.roll(400),
-            dice.of(&METHODS)
-        ),
-        5 => format!(
-            "user = \"user{}\"\nmethod = \"{}\"",
-            dice.roll(5000),
-            dice.of(&METHODS)
-        ),
-        _ => format!(
-            "path = \"{path}/*/secret{number}\"\nrole = \"{}\"",
-            dice.of(&ROLES)
-        ),
-    }
-}
-
-fn allow(dice: &mut Dice) -> String {
-    match dice.roll(4) {
-        0 => format!("{{ role = \"{}\" }}", dice.of(&ROLES)),
-        1 => format!(
-            "{{ role = \"{}\", ip = \"@set{}\" }}",
-            dice.of(&ROLES),
-            dice.roll(SETS)
-        ),
-        2 => format!(
-            "{{ country = [\"{}\", \"{}\"], method = \"GET\" }}",
-            dice.of(&COUNTRIES),
-            dice.of(&COUNTRIES)
-        ),
-        _ => format!("{{ user = \"user{}\" }}", dice.roll(5000)),
-    }
-}
+use self::rules::{COUNTRIES, Dice, METHODS, ROLES, SETS, allow, deny, head};
 
 /// Rules spread over hosts and routes.
 fn spread(rules: usize) -> String {
@@ -207,7 +113,7 @@ fn global(rules: usize) -> String {
 
 fn compile(root: &Table) -> Policy {
     let mut cx = Context::default();
-    let policy = rules::compile(root, GeoFacts::ALL, &mut cx);
+    let policy = compile::compile(root, GeoFacts::ALL, &mut cx);
     assert!(!cx.report.refused(), "{:?}", cx.report.diagnostics.first());
     policy
 }

@@ -4,10 +4,12 @@
 //! 2. `intake` refuses what can be read in two ways, before anything is concluded from it.
 //! 3. The client address: policy judges it, so a word that a trusted peer garbled must stop here.
 //!    An authority that asks for a challenge of ours is answered here: it is nobody's client.
-//! 4. Site and route (`Policy::locate`), then the first judgement with identity open: certain denies cost no cryptography.
+//! 4. Site and route (`Policy::locate`). The paths where a browser comes back from its provider are answered (`sign_in`); else
+//!    comes the first judgement with identity open: certain denies cost no cryptography.
 //! 5. What needs no sign-in and no upstream: 421 by certificate, the https redirect, CORS preflights; then a closed site, and
 //!    the limits per client, which protect the sign-in.
-//! 6. Sign-in and the second judgement, only where identity matters; then the other limits, which count what is allowed.
+//! 6. Sign-in and the second judgement, only where identity matters, unless the client has to wait for its guesses (`held`);
+//!    then the other limits, which count what is allowed.
 //! 7. The answer: denial, redirect, fixed answer, or the upstream, which spends the permit.
 
 use std::cell::{Cell, RefCell};

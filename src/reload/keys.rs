@@ -86,6 +86,19 @@ impl Fetching {
     }
 }
 
+/// Waits for the next fetch, or until somebody wants keys that are not there: not sooner than `APART` after the last such wish.
+pub(super) async fn rest(keys: &RemoteKeys, pause: Duration, asked: &mut Option<Instant>) {
+    tokio::select! {
+        () = sleep(pause) => {}
+        () = keys.wanted() => {
+            if let Some(last) = *asked {
+                sleep_until(last + APART).await;
+            }
+            *asked = Some(Instant::now());
+        }
+    }
+}
+
 async fn fetch(source: Arc<str>, keys: Arc<RemoteKeys>, remote: Arc<Remote>) {
     let mut asked: Option<Instant> = None;
     let mut retry = RETRY_FIRST;
@@ -113,15 +126,7 @@ async fn fetch(source: Arc<str>, keys: Arc<RemoteKeys>, remote: Arc<Remote>) {
             }
         };
         keys.end(fetched.ok(), Timestamp::now());
-        tokio::select! {
-            () = sleep(pause) => {}
-            () = keys.wanted() => {
-                if let Some(last) = asked {
-                    sleep_until(last + APART).await;
-                }
-                asked = Some(Instant::now());
-            }
-        }
+        rest(&keys, pause, &mut asked).await;
     }
 }
 

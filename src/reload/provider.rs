@@ -11,7 +11,7 @@ use http::{HeaderValue, Request, StatusCode};
 use http_body_util::Empty;
 use jiff::Timestamp;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::keys::{self, FetchError};
 use crate::config::compile::remote;
@@ -115,15 +115,7 @@ async fn fetch(sign_in: SignIn) {
             }
         };
         keys.end(fetched, Timestamp::now());
-        tokio::select! {
-            () = sleep(pause) => {}
-            () = keys.wanted() => {
-                if let Some(last) = asked {
-                    sleep_until(last + APART).await;
-                }
-                asked = Some(Instant::now());
-            }
-        }
+        keys::rest(keys, pause, &mut asked).await;
     }
 }
 
@@ -157,8 +149,6 @@ const KEYS_EVERY: Duration = Duration::from_secs(300);
 /// How long after a failed attempt the next one is made, at first and at last.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LAST: Duration = Duration::from_secs(30);
-/// How far attempts are apart that ID tokens of unknown keys ask for.
-const APART: Duration = Duration::from_secs(5);
 /// The largest metadata that is read.
 const SIZE_MAX: usize = 256 * 1024;
 /// How long an answer may take.

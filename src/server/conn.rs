@@ -190,7 +190,8 @@ async fn http(
         }
     }
     if http2 {
-        // The streams have their own clocks; this one only wakes the connection.
+        // The streams have their own clocks; this one wakes the connection, and hears that they are to be judged again: for that it
+        // must have begun something.
         clock.begin(Instant::now(), limits.header_timeout);
         return Box::pin(http2::serve(worker, &connection, io, limits)).await;
     }

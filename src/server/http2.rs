@@ -1,8 +1,8 @@
 //! HTTP/2 towards clients (RFC 9113): one connection, many requests at once.
 //!
-//! WebSockets come as extended CONNECT (`extended`). Every stream is served as a request of its own, with a clock of its own. One timer a connection looks after all of them twice
-//! a second: a stream that waits too long for the upstream is answered (504, 408); one whose client does not take its answer is
-//! reset. A connection without streams says GOAWAY when its idle time is over, and is cut when nothing leaves it after that.
+//! Every stream is served as a request of its own, with a clock of its own; WebSockets come as extended CONNECT (`extended`). One
+//! timer a connection looks after all streams twice a second: a stream that waits too long for the upstream is answered (504,
+//! 408); one whose client does not take its answer is reset. A connection without streams says GOAWAY when its idle time is over, and is cut when nothing leaves it after that.
 //!
 //! What hyper's `h2` refuses (bad pseudo-fields, connection-specific fields, a wrong length, floods) never becomes a request and
 //! ends in RST_STREAM or GOAWAY. `frames` counts what was sent, so that it gets its line in the access log.

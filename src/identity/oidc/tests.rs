@@ -8,8 +8,13 @@
 
 use http::header::{COOKIE, HOST};
 
+use super::provider::SecretIn;
 use super::*;
 use crate::identity::oidc::provider::Metadata;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
 
 const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
