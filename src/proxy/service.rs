@@ -303,6 +303,9 @@ impl Gate {
         }
 
         if let Some(site) = site.filter(|site| sign_in::owns(site, target.path())) {
+            if let Some(response) = unasked(&case, Some(site), None, parts, &mut exchange.record) {
+                return response.map(Step::Answer);
+            }
             let answer = Box::pin(sign_in::reserved(&case, site, parts, exchange)).await;
             return answer.map(Step::Answer);
         }

@@ -1361,4 +1361,16 @@ fn over_plain_http_nobody_signs_in_but_on_this_machine() {
         "https://app.example.com:8443/.portcullis/callback"
     );
     assert!(answer.header("set-cookie").unwrap().starts_with("__Host-"));
+    // The paths of a sign-in go where the others go.
+    let clear = config(&origin, &provider, "").replacen(
+        "address = \"127.0.0.1:0\"\n",
+        "address = \"127.0.0.1:0\"\nredirect_https = true\n",
+        1,
+    );
+    let gate = Gate::start(&clear);
+    for path in ["/.portcullis/callback?state=x&code=y", "/sign-out"] {
+        let answer = gate.connect().ask(&format!("GET {path}"), &[]).is(308);
+        let location = format!("https://app.test{path}");
+        assert_eq!(answer.header("location"), Some(&*location));
+    }
 }
